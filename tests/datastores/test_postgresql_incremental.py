@@ -408,7 +408,7 @@ def test_a_server_of_very_many_files_needs_fulls(server: PostgreSQLServer, place
     """The list of files of an incremental would not be kept; then nothing said on which backup it is based."""
     full = postgresql.backup(server, place)
     request = BackupRequest(kind="incremental", parent=full.positions, work_dir=place)
-    with pytest.raises(ToolFailed, match="has no list of its files"):
+    with pytest.raises(ToolFailed, match="has no list of files"):
         blocks_module.described(server.server, request, full.positions)
     monkeypatch.setattr(blocks_module, "_LARGEST_LIST", 1 << 10)
     with pytest.raises(LineageChanged, match="the parent's list of files has"):

@@ -1,1 +1,1 @@
-"""PostgreSQL: pg_basebackup as a tar stream, restored by a reader of our own."""
+"""PostgreSQL: pg_basebackup as a tar stream, restored by Strongroom's own reader."""

@@ -1,7 +1,7 @@
-"""A base backup of a server with tablespaces, over the replication protocol: the tool writes no more than one archive to a pipe.
+"""Backs up a server with tablespaces over the replication protocol, because pg_basebackup can write only one archive to a pipe.
 
-The server sends an archive for each tablespace and one for the data directory. What comes out is one archive, with the files of a
-tablespace below ``pg_tblspc/<oid>``.
+The server sends one archive per tablespace and one for the data directory. They are merged into a single archive, which contains
+the files of a tablespace below ``pg_tblspc/<oid>``.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Session(BaseBackup, Fed):
         parent: Path | None,
         spaces: Sequence[Tablespace],
     ) -> None:
-        """``pages``: the server has checksums of its pages. ``parent``: list of files of the parent of an incremental."""
+        """``pages``: the server has page checksums. ``parent``: the parent's list of files, for an incremental."""
         Fed.__init__(self)
         BaseBackup.__init__(self, server, request, version=version, spaces=spaces)
         self._paths = {space.oid: space.path for space in spaces}
         self._made: set[str] = set()
         self._connection = _connect(server)
         self._wire = self._connection.pgconn
-        self._wire.nonblocking = 0  # what is sent is sent
+        self._wire.nonblocking = 0  # a call returns when its data is sent
         try:
             if parent is not None:
                 self._upload(parent.read_bytes())
@@ -75,7 +75,7 @@ class Session(BaseBackup, Fed):
     # --- the protocol
 
     def _next(self, wanted: ExecStatus) -> _Result:
-        """The next result. Raises ToolFailed with what the server said when it is another."""
+        """The next result. Raises ToolFailed with the server's message if its status is not ``wanted``."""
         while self._wire.is_busy():
             self._wait()
         result = self._wire.get_result()
@@ -85,7 +85,7 @@ class Session(BaseBackup, Fed):
         return result
 
     def _wait(self) -> None:
-        """For the next bytes. Raises ToolFailed when none come for a long time."""
+        """Wait for the next bytes. Raises ToolFailed if none arrive within the stall timeout."""
         ready = select.poll()
         ready.register(self._wire.socket, select.POLLIN)
         if not ready.poll(stall_timeout() * 1000):
@@ -135,7 +135,7 @@ class Session(BaseBackup, Fed):
                 for piece in archive.feed(data):
                     write_all(out, piece)
         if archive is None or manifest is None:
-            raise ToolFailed(f"{where(self._server)} sent no whole base backup")
+            raise ToolFailed(f"{where(self._server)} did not send a complete base backup")
         archive.require_end()
         end = self._next(ExecStatus.TUPLES_OK)
         self._positions = self._positions.model_copy(update={"wal_stop": _value(end, 0)})
@@ -145,7 +145,7 @@ class Session(BaseBackup, Fed):
             write_all(out, piece)
 
     def _folder(self, name: str) -> str:
-        """Where the files of an archive belong. Raises ToolFailed."""
+        """The directory in the stream for the files of an archive. Raises ToolFailed."""
         if name == "base.tar":
             return ""
         oid = name.removesuffix(".tar")
@@ -156,7 +156,7 @@ class Session(BaseBackup, Fed):
     # --- the end
 
     def _complete(self) -> Positions:
-        """Raises ToolFailed unless the server said that all is well; ServerFailed when it has gone."""
+        """Raises ToolFailed unless the server reported success; ServerFailed if the server died."""
         try:
             self._join()
         except (ToolFailed, psycopg.Error) as error:
@@ -174,20 +174,20 @@ class Session(BaseBackup, Fed):
 
 
 class _Archive:
-    """Merges one archive of the server into the stream: each header gets its path in the stream, and links are left out.
+    """Merges one archive of the server into the stream: each header gets its path in the stream, and links are omitted.
 
-    ``made`` are the directories that have passed already.
+    ``made`` are the directories that are already in the stream.
     """
 
     def __init__(self, folder: str, made: set[str]) -> None:
         self._folder, self._made = folder, made
         self._head = b""
         self._left = 0
-        """Bytes of the member that are still to come, with what fills its last block up."""
+        """Remaining bytes of the member, including the padding of its last block."""
         self._ended = False
 
     def begin(self) -> Iterator[bytes]:
-        """The directories that it lies in, which its own members do not name."""
+        """Headers of its parent directories, which the archive itself does not contain."""
         if self._folder:
             for path in (FOLDER, self._folder):
                 if path not in self._made:
@@ -195,7 +195,7 @@ class _Archive:
                     yield header(path, 0, directory=True)
 
     def feed(self, data: memoryview) -> Iterator[bytes | memoryview]:
-        """What the next bytes become. Raises ToolFailed, ArtifactCorrupt."""
+        """Convert the next bytes for the stream. Raises ToolFailed, ArtifactCorrupt."""
         while data:
             if self._left:
                 piece, data = data[: self._left], data[self._left :]
@@ -228,9 +228,9 @@ class _Archive:
             yield header(path, member.size, directory=member.kind == "directory", mode=member.mode & 0o777, modified=modified)
 
     def require_end(self) -> None:
-        """Raises ToolFailed when it was cut off."""
+        """Raises ToolFailed if the archive is truncated."""
         if not self._ended or self._left or self._head:
-            raise ToolFailed("an archive of the base backup was cut off")
+            raise ToolFailed("an archive of the base backup is truncated")
 
 
 def _value(result: _Result, column: int) -> str:

@@ -1,7 +1,7 @@
-"""Incrementals of PostgreSQL 17 and later: the blocks that changed since the parent, as the server's own summaries tell.
+"""Incrementals of PostgreSQL 17 and later: the blocks that changed since the parent, according to the server's WAL summaries.
 
-The tool needs the parent's list of files. It comes from the store; if that is encrypted and no key is available, from a copy
-beside the server, which the hash in the parent's manifest proves.
+The tool needs the parent's list of files, which is read from the store. If the backup is encrypted and no key is available, a
+local copy is used, verified by the hash in the parent's manifest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLDEST = 17
 _COPIES = "backups"
 _MOST_COPIES = 16
 _LARGEST_LIST = 48 << 20
-"""Bytes of the parent's list of files. That of the incremental is a little larger, and is kept up to 64 MiB."""
+"""Maximum size of the parent's list of files in bytes. The list of the incremental is slightly larger; up to 64 MiB are kept."""
 _REMEDY = "Take a full backup; later incrementals are based on it."
 _MARKS = {
     "start": rf"START WAL LOCATION: ({lsn.PATTERN}) ",
@@ -37,7 +37,7 @@ _MARKS = {
 
 
 def possible(server: Server, parent: Positions | None) -> bool:
-    """Whether an incremental on ``parent`` can be made of blocks."""
+    """Whether an incremental of changed blocks with this parent is possible."""
     if int(server.version.series) < OLDEST or parent is None or parent.wal_from is not None:
         return False
     with connect(server) as connection:
@@ -45,10 +45,10 @@ def possible(server: Server, parent: Positions | None) -> bool:
 
 
 def summarizes(connection: Connection, server: Server) -> bool:
-    """Whether the server tells which blocks have changed, and all of them, and can read its whole data directory.
+    """Whether the server reports every changed block and can read its complete data directory.
 
-    Without checksums and ``wal_log_hints`` its summaries miss changes of visibility maps when a table is truncated, and rows
-    that were deleted come back.
+    Without checksums and ``wal_log_hints``, its summaries miss changes of visibility maps when a table is truncated, and deleted
+    rows would reappear.
     """
     rows = query(connection, "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", ["summarize_wal", *_LOGGED])
     settings = dict(rows)
@@ -63,7 +63,7 @@ def summarizes(connection: Connection, server: Server) -> bool:
 
 
 def can_read_all(data_dir: Path) -> bool:
-    """Whether there is a ``lost+found`` of root, as at the top of a file system. The server's base backup would fail at it."""
+    """False if there is a ``lost+found`` that only root can read, as at a mount point: the server's base backup would fail."""
     lost = data_dir / "lost+found"
     return not lost.is_dir() or os.access(lost, os.R_OK | os.X_OK)
 
@@ -77,11 +77,11 @@ _FUNCTIONS = (
 
 
 def prepare(connection: Connection, server: Server, request: BackupRequest) -> Path:
-    """The parent's list of files, for the tool. Raises LineageChanged, WalGone if the server cannot continue from the parent."""
+    """Write the parent's list of files for the tool. Raises LineageChanged, WalGone if no incremental on it is possible."""
     parent = request.parent
     assert parent is not None
     if parent.wal_start is None:
-        raise LineageChanged("the parent backup does not say where its WAL begins", remedy=_REMEDY)
+        raise LineageChanged("the parent backup does not record where its WAL begins", remedy=_REMEDY)
     ((system, timeline),) = query(
         connection,
         "SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
@@ -91,7 +91,7 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
         raise LineageChanged(
             f"the parent backup is of database system {parent.system_identifier}, and {where(server)} is {system}", remedy=_REMEDY
         )
-    if parent.timeline != timeline:  # summaries of WAL that the server never replayed are not told apart everywhere
+    if parent.timeline != timeline:  # not every release distinguishes summaries of WAL that was never replayed
         raise LineageChanged(
             f"{where(server)} was promoted: it is on timeline {timeline}, and the parent backup is of timeline {parent.timeline}",
             remedy=_REMEDY,
@@ -101,14 +101,14 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
     data = _parent_manifest(server, request)
     manifest = Manifest.parse(data)
     if manifest.wal[-1].start != parent.wal_start or str(manifest.system) != system:
-        raise LineageChanged("the parent backup holds a list of files that is of another backup", remedy=_REMEDY)
+        raise LineageChanged("the list of files in the parent backup belongs to another backup", remedy=_REMEDY)
     path = request.work_dir / "parent_manifest"
     write_file(path, data.decode(), find_owner(request.work_dir))
     return path
 
 
 def _require_same_checksums(server: Server, request: BackupRequest) -> None:
-    """While checksums are off, or on their way, not every changed block is in the WAL and its summaries."""
+    """While checksums are disabled or being enabled, the WAL and its summaries do not contain every changed block."""
     before = request.parent_profile.facts.get("data_checksums") if request.parent_profile else None
     now = request.profile.facts.get("data_checksums")
     if before is not None and now is not None and before != now:
@@ -118,7 +118,7 @@ def _require_same_checksums(server: Server, request: BackupRequest) -> None:
 
 
 def _require_summaries(connection: Connection, server: Server, timeline: int, start: str) -> None:
-    """All WAL from ``start`` on is summarized, or will be. The tool would say so, too, but when it runs already."""
+    """Raises WalGone unless all WAL from ``start`` on is or will be summarized. The tool would report it only while it runs."""
     known = lsn.parse_lsn(start)
     rows = query(
         connection,
@@ -171,14 +171,14 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
 
 
 def described(server: Server, request: BackupRequest, positions: Positions) -> Positions:
-    """``positions``, and what the stream that has passed by says of itself. Raises ToolFailed when it is another backup.
+    """Add to ``positions`` what the finished stream recorded. Raises ToolFailed if the stream is a different backup.
 
     Keeps a copy of its list of files for the next incremental.
     """
     data = request.kept.get(MANIFEST)
     if data is None:
-        if request.kind == "incremental":  # without it nothing would say on which backup it is based
-            raise ToolFailed("the incremental has no list of its files, or one of more than 64 MiB", remedy=_REMEDY)
+        if request.kind == "incremental":  # without it the parent of the backup would be unknown
+            raise ToolFailed("the incremental has no list of files, or one larger than 64 MiB", remedy=_REMEDY)
         return positions
     manifest = Manifest.parse(bytes(data))
     label = bytes(request.kept.get(LABEL, b"")).decode(errors="replace")
@@ -195,16 +195,16 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
     if wanted is not None:
         found["truncated"] = _truncated(server, manifest, wanted, newest) or None
     if int(server.version.series) >= OLDEST:
-        with suppress(ConfigurationError, OSError):  # without it an incremental may have to be a full, and says so
+        with suppress(ConfigurationError, OSError):  # without the copy, the next incremental may become a full, with a warning
             _keep_copy(server, sha256, bytes(data))
     return positions.model_copy(update=found)
 
 
 def _truncated(server: Server, manifest: Manifest, since: str, newest: WalRange) -> dict[str, int]:
-    """To how many blocks relations were cut since the parent, of those that are not in the stream whole.
+    """The number of blocks to which relations were truncated since the parent, for relations that the stream contains in part.
 
-    Blocks from there on may be of the time before only when the stream holds them. The tool does not tell: what was cut and has
-    grown again by pages that are still empty looks to it as if it had not changed.
+    Beyond that number, only blocks in the stream are valid; blocks of older backups are not. The tool does not report this: for
+    it, a relation that was truncated and then extended by empty pages is unchanged.
     """
     with connect(server) as connection:
         rows = query(

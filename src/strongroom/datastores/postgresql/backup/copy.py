@@ -1,7 +1,7 @@
-"""Taking a full without a tool: the files are read straight into the segments, between pg_backup_start and pg_backup_stop.
+"""Takes a full backup without a tool: files are read directly into segments, between pg_backup_start and pg_backup_stop.
 
-What comes out is what pg_basebackup would have given: the same files, ``backup_label``, the WAL, ``backup_manifest``. But the
-server does not send, the tool does not receive, and no pipe carries every byte, which took a third of the time of a backup.
+The result is the same as that of pg_basebackup: files, ``backup_label``, the WAL, ``backup_manifest``. But the data does not pass
+through the server, the tool and a pipe, which took a third of the time of a backup.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from strongroom.errors import ServerFailed, ToolFailed
 
 OLDEST = 15
 _PIECE = 512 << 10
-"""Bytes read at once: they are still in the cache of the core when they are summed up."""
+"""Bytes per read: small enough to be in the CPU's cache still when the checksum is computed."""
 _LOOK = 1.0
-"""Seconds between two looks whether the server still runs the backup."""
+"""Seconds between checks that the server is still in backup mode."""
 _TRIES = 100
 
 
 class _Reading:
-    """A file on its way into the stream, with as many bytes as it had when it was opened: what it loses meanwhile is zeros."""
+    """A file that is being read into the stream. It has the size at opening: if it is truncated meanwhile, zeros fill it up."""
 
     def __init__(self, path: str, fd: int, size: int) -> None:
         self.path, self.size = path, size
@@ -45,14 +45,14 @@ class _Reading:
         self._fd, self._left = fd, size
 
     def readinto(self, view: memoryview) -> int:
-        """The next bytes; none at the end, and then it is closed. Raises OSError."""
+        """Read the next bytes; 0 at the end of the file, which is then closed. Raises OSError."""
         most = min(len(view), self._left, _PIECE)
         if not most:
             self.close()
             return 0
         piece = view[:most]
         got = os.readv(self._fd, [piece])
-        if not got:  # cut off meanwhile; the replay of the WAL does so, too
+        if not got:  # truncated meanwhile; the replay of the WAL truncates it, too
             piece[:] = bytes(most)
             got = most
         self.sum.update(piece[:got])
@@ -60,14 +60,14 @@ class _Reading:
         return got
 
     def close(self) -> None:
-        """Also before its end."""
-        fd, self._fd = self._fd, -1  # first, for a cancel may come right after the close
+        """Close the file, at its end or before."""
+        fd, self._fd = self._fd, -1  # reset first: a cancellation may follow immediately after the close
         if fd >= 0:
             os.close(fd)
 
 
 class Copy(BaseBackup):
-    """A running backup. It is its own stream: ``readinto`` is called to the end, then ``finish``."""
+    """A running backup, which is also its stream: call ``readinto`` until the end, then ``finish``."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class Copy(BaseBackup):
         system: int,
         spaces: Sequence[Tablespace],
     ) -> None:
-        """``connection`` holds the backup that began at ``start``; ``pages``: the server has checksums of its pages.
+        """``connection``: the session in which the backup was started, at ``start``. ``pages``: the server has page checksums.
 
-        ``spaces`` are the tablespaces that it had before.
+        ``spaces``: the tablespaces before the backup.
         """
         super().__init__(server, request, version=version, spaces=spaces)
         if pages:
@@ -105,7 +105,7 @@ class Copy(BaseBackup):
         return self
 
     def readinto(self, view: memoryview) -> int:
-        """See Source. Raises ServerFailed when the server has gone, or a file cannot be read."""
+        """See Source. Raises ServerFailed if the server died or a file cannot be read."""
         while True:
             if self._bytes:
                 got = min(len(view), len(self._bytes))
@@ -128,7 +128,7 @@ class Copy(BaseBackup):
                 self._bytes = memoryview(piece)
 
     def _stream(self) -> Generator[bytes | _Reading, None, None]:
-        """The members of the tar, each a header, the content and what fills its last block up."""
+        """The members of the tar: header, content and padding of each."""
         for path, is_directory in walk(self._server.data_dir):
             if is_directory:
                 yield header(path, 0, directory=True)
@@ -144,7 +144,7 @@ class Copy(BaseBackup):
         self._positions = positions
 
     def _member(self, path: str, size: int | None = None) -> Iterator[bytes | _Reading]:
-        """A file as it is now; nothing when it is gone. One of WAL has to be there, and to have ``size`` bytes."""
+        """A file as it is now; nothing if it was removed. With ``size`` (WAL), it must exist and have this size."""
         try:
             fd = os.open(self._server.data_dir / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as error:
@@ -157,7 +157,7 @@ class Copy(BaseBackup):
         if not stat.S_ISREG(about.st_mode) or size not in (None, about.st_size):
             os.close(fd)
             if size is not None:
-                raise ServerFailed(f"{path} of the server is no whole file of WAL", remedy="Back up again.")
+                raise ServerFailed(f"{path} of the server is not a complete WAL file", remedy="Back up again.")
             return
         modified = int(about.st_mtime)
         yield header(path, about.st_size, mode=about.st_mode & 0o777, modified=modified)
@@ -178,7 +178,7 @@ class Copy(BaseBackup):
         yield bytes(-len(content) % BLOCK)
 
     def _control(self) -> bytes:
-        """The last of the data. The server may be writing it just now: two looks have to agree."""
+        """Read ``pg_control``, the last of the data. The server may be writing it, so two reads have to agree."""
         path = self._server.data_dir / CONTROL
         content = path.read_bytes()
         for _ in range(_TRIES):
@@ -188,7 +188,7 @@ class Copy(BaseBackup):
         raise ServerFailed(f"{CONTROL} of the server does not come to rest", remedy="Back up again.")
 
     def _wal(self, positions: Positions) -> Iterator[bytes | _Reading]:
-        """What a server needs to come up on these files. The marks keep that server from archiving it again."""
+        """The WAL that a server needs to start on these files. The ``.done`` files keep that server from archiving it again."""
         assert positions.wal_start and positions.wal_stop and positions.timeline
         size = self._segment
         start, stop = lsn.parse_lsn(positions.wal_start), lsn.parse_lsn(positions.wal_stop)
@@ -203,7 +203,7 @@ class Copy(BaseBackup):
     # --- the server
 
     def _stop(self) -> tuple[bytes, Positions]:
-        """The server's map of tablespaces is left out: a server started on the files would use those of the source."""
+        """End the backup. The tablespace map is omitted: with it, a server on these files would use the source's directories."""
         ((stop, label, self._segment),) = self._ask(
             "SELECT lsn::text, labelfile, pg_size_bytes(current_setting('wal_segment_size'))::int FROM pg_backup_stop(false)"
         )
@@ -211,7 +211,7 @@ class Copy(BaseBackup):
         return label.encode(), Positions(wal_start=self._start, wal_stop=stop, timeline=int(timeline))
 
     def _look(self) -> None:
-        """A backup whose server has died is over: say so now, and not after all the rest was read."""
+        """Abort the backup soon after its server died, not after all remaining files were read."""
         if time.monotonic() - self._looked > _LOOK:
             self._ask("SELECT 1")
             self._looked = time.monotonic()
@@ -240,7 +240,7 @@ class Copy(BaseBackup):
 
 
 def possible(connection: Connection, server: Server) -> bool:
-    """Whether the account may start backups with SQL, of a server that is not a standby. Otherwise pg_basebackup does it."""
+    """Whether the user may start backups by SQL and the server is no standby. Otherwise pg_basebackup is used."""
     if int(server.version.series) < OLDEST:
         return False
     ((allowed,),) = query(
@@ -260,8 +260,8 @@ def begin(
     pages: bool,
     spaces: Sequence[Tablespace],
 ) -> Copy:
-    """Start the backup, with a checkpoint at once. Raises ServerFailed."""
-    query(connection, "SET statement_timeout = 0")  # a checkpoint takes its time
+    """Start the backup with an immediate checkpoint. Raises ServerFailed."""
+    query(connection, "SET statement_timeout = 0")  # a checkpoint may take long
     try:
         ((start, system),) = query(
             connection, "SELECT pg_backup_start('strongroom', true)::text, (SELECT system_identifier FROM pg_control_system())"

@@ -1,4 +1,4 @@
-"""What a stream that nobody vouches for says of itself: a base backup, or files of WAL."""
+"""Derives what a backup without a trusted manifest contains from its stream: a base backup or WAL files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe(files: Mapping[str, bytes], sizes: Mapping[str, int], said: Positio
 
 
 def _require_tablespaces(manifest: Manifest | ForeignManifest, sizes: Mapping[str, int]) -> None:
-    """``pg_basebackup`` writes an archive for each tablespace, and names them in the one of the data directory only."""
+    """``pg_basebackup`` writes one archive per tablespace; only the archive of the data directory lists them."""
     lacking = [file.name for file in manifest.files if file.name.startswith("pg_tblspc/") and file.name not in sizes]
     if lacking or sizes.get("tablespace_map", 0) > _HEADER:
         raise Unsupported(

@@ -1,4 +1,4 @@
-"""Full backups as a tar stream: by SQL and copies of files if the account may, else by pg_basebackup."""
+"""Full backups as a tar stream: by SQL and direct reads if the user has the rights, otherwise by pg_basebackup."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Session(BaseBackup, Piped):
     def __init__(
         self, server: Server, request: BackupRequest, *, version: str, tool_version: str, pages: bool, parent: Path | None
     ) -> None:
-        """``pages``: the server has checksums of its pages. ``parent``: list of files of the parent of an incremental."""
+        """``pages``: the server has page checksums. ``parent``: the parent's list of files, for an incremental."""
         super().__init__(server, request, version=version, spaces=())
         if pages:
             self._inspect()
@@ -48,7 +48,7 @@ class Session(BaseBackup, Piped):
             "--wal-method=fetch",
             "--checkpoint=fast",
             f"--manifest-checksums={CRC32C}",
-            "--no-verify-checksums",  # it would stop at a damaged page, which the inspection reports
+            "--no-verify-checksums",  # it would fail at a damaged page; the inspection reports such pages
             "--label=strongroom",
             "--verbose",
             *([f"--incremental={parent}"] if parent else []),
@@ -85,7 +85,7 @@ class Session(BaseBackup, Piped):
 
 
 def begin(server: Server, request: BackupRequest) -> Session | base_backup.Session | Copy:
-    """Check that the server serves the data directory, and that the tool fits it where it is needed, then start."""
+    """Start a backup, after checking that the server uses this data directory and that the tool, if needed, fits its version."""
     with ExitStack() as stack:
         connection = stack.enter_context(connect(server))
         ((number, data_dir),) = query(connection, "SELECT current_setting('server_version'), current_setting('data_directory')")
@@ -137,7 +137,7 @@ def _require_tool(server: Server, server_version: str) -> str:
 
 
 def require_own_data(server: Server, said: Path) -> None:
-    """The lineage is read from the directory: it must be that of the server that is backed up."""
+    """The lineage is read from the data directory, so the directory must belong to the server that is backed up."""
     try:
         same = said.samefile(server.data_dir)
     except OSError:
@@ -150,9 +150,9 @@ def require_own_data(server: Server, said: Path) -> None:
 
 
 def _keep_wal(connection: Connection) -> None:
-    """WAL is copied last. A slot that goes with this connection keeps the server from recycling it until then.
+    """Keep the server from recycling WAL, which is copied last, by a slot that is dropped when this connection ends.
 
-    Where all slots are in use, the backup goes without: it fails when WAL that it needs was removed meanwhile.
+    If all slots are in use, the backup has no slot: it fails if WAL that it needs is removed meanwhile.
     """
     with suppress(psycopg.errors.ConfigurationLimitExceeded):
         query(connection, "SELECT pg_create_physical_replication_slot('strongroom_' || pg_backend_pid(), true, true)")

@@ -1,4 +1,4 @@
-"""Checks the pages of a backup on their way, beside its compression, so that damage is known when the backup is taken."""
+"""Checks the pages of a backup while they are compressed, so that damage is known when the backup is taken."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from strongroom.datastores.postgresql.files.pages import Words, first_block, pos
 
 MOST_NAMED = 1000
 _PAUSES = (0.0, 0.02, 0.2)
-"""Seconds before a page that looks damaged is read again."""
+"""Seconds to wait before each new read of a page that looks damaged."""
 _SMALL = 128
-"""Pages; below that, what surrounds the arithmetic takes longer than the arithmetic."""
+"""Below this number of pages, the overhead of a call takes longer than its arithmetic."""
 _HEADER = struct.Struct("<III")
 _MAGIC = 0xD3AE1F0D
 _LABEL = "backup_label"
@@ -38,7 +38,7 @@ class _Run:
 
 
 class _File:
-    """The file that passes by: cuts what comes into whole pages."""
+    """The file that is being read: splits its data into whole pages."""
 
     def __init__(self, path: str, first: int) -> None:
         self.path = path
@@ -48,7 +48,7 @@ class _File:
         self._rest = b""
 
     def cut(self, data: memoryview) -> list[_Run]:
-        """Pages that are whole now."""
+        """The pages that this data completes."""
         if self._head is not None:
             data = self._header(data)
         runs: list[_Run] = []
@@ -72,7 +72,7 @@ class _File:
         return _Run(self.path, blocks, data[: len(blocks) * PAGE])
 
     def _header(self, data: memoryview) -> memoryview:
-        """An incremental file begins with the numbers of its blocks; then come these. Returns what is left of ``data``."""
+        """Read the header of an incremental file: the numbers of its blocks, which follow. Returns the rest of ``data``."""
         assert self._head is not None
         had = len(self._head)
         head = self._head + bytes(data[: max(0, _HEADER.size - had)])
@@ -80,7 +80,7 @@ class _File:
         if len(head) < _HEADER.size:
             return data[len(data) :]
         magic, count, _ = _HEADER.unpack_from(head)
-        count = count if magic == _MAGIC and count <= PAGES_PER_FILE else 0  # whoever restores it says that it is damaged
+        count = count if magic == _MAGIC and count <= PAGES_PER_FILE else 0  # a damaged header is reported by the restore
         size = _HEADER.size + 4 * count
         size += -size % PAGE if count else 0
         self._head = head + bytes(data[len(head) - had : max(0, size - had)])
@@ -92,15 +92,15 @@ class _File:
 
 
 class PageInspection:
-    """See the Protocol. A page that looks damaged is read again from ``data_dir``: the server may have been writing it just then.
+    """See the Protocol. A page that looks damaged is read again from ``data_dir``, since the server may have been writing it.
 
-    What it was writing is whole a moment later, and was changed since the backup began, so that the replay of the WAL writes it
-    again. What is as wrong as before is damaged on disk; what is right, but unchanged since before the backup, was damaged on its
-    way.
+    Such a page is complete a moment later and was changed after the backup began, so the replay of the WAL writes it again. If
+    the page is still wrong, it is damaged on disk. If it is now correct but was last changed before the backup, it was damaged
+    while it was read.
     """
 
     def __init__(self, data_dir: Path, start: str | None = None) -> None:
-        """``start``: where the backup begins in the WAL, when that is known before its ``backup_label`` passes by."""
+        """``start``: the WAL position where the backup begins, if it is known before ``backup_label`` is read."""
         self._data_dir = data_dir
         self._begins = None if start is None else lsn.parse_lsn(start)
         self._label = b""
@@ -111,7 +111,7 @@ class PageInspection:
         self._damaged: set[tuple[str, int]] = set()
 
     def saw(self, path: str, offset: int, data: memoryview) -> None:
-        """The next piece of a file."""
+        """Receive the next piece of a file."""
         if offset == 0:
             first = first_block(path)
             self._file = None if first is None else _File(path, first)
@@ -121,12 +121,12 @@ class PageInspection:
             self._label += data
 
     def take(self) -> Callable[[], None] | None:
-        """The check of all pages since the last call."""
+        """A function that checks the pages received since the last call; none if there were no pages."""
         runs, self._runs = self._runs, []
         return partial(self._check, runs) if runs else None
 
     def pages(self) -> Pages:
-        """What was found."""
+        """The result of all checks."""
         named = [DamagedPage(path=path, block=block) for path, block in sorted(self._damaged)[:MOST_NAMED]]
         return Pages(checked=self._checked, damaged=len(self._damaged), named=named)
 
@@ -137,7 +137,7 @@ class PageInspection:
         for run in runs:
             if len(run.blocks) >= _SMALL:
                 self._judge([run], run.data, run.blocks)
-        if small:  # many small files together cost no more than a large one
+        if small:  # many small files are checked together as fast as one large file
             self._judge(small, b"".join(run.data for run in small), np.concatenate([run.blocks for run in small]))
 
     def _judge(self, runs: list[_Run], data: memoryview | bytes, blocks: Words) -> None:
@@ -157,7 +157,7 @@ class PageInspection:
             time.sleep(pause)
             again = self._read(path, block)
             if len(again) < PAGE:
-                return False  # dropped or cut off meanwhile; the replay does that, too
+                return False  # dropped or truncated meanwhile; the replay does that, too
             if not wrong_pages(again, np.array([block], np.uint32)):
                 return any(again) and position(again) < self._start()
         return True

@@ -1,6 +1,6 @@
 """Writes ``backup_manifest``: the list of the files of a base backup, as the server writes it.
 
-The format is that of "Backup Manifest Format" in the manual; version 2, of 17 and later, names the database system, too.
+The format is described in "Backup Manifest Format" of the manual; version 2 (PostgreSQL 17) adds the database system.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from strongroom.datastores.postgresql.files.manifest import CRC32C, Hash
 
 
 class Listing:
-    """``system``: the identifier of the database system, from 17 on."""
+    """``system``: the identifier of the database system, for PostgreSQL 17 and later."""
 
     def __init__(self, system: int | None) -> None:
         self._system = system
         self._files: list[str] = []
 
     def add(self, path: str, size: int, modified: int, digest: Hash) -> None:
-        """A file that has passed by, changed last at ``modified`` (Unix time)."""
+        """Add a file that was read; ``modified`` is its last change (Unix time)."""
         try:
             path.encode()
             name = {"Path": path}
@@ -36,7 +36,7 @@ class Listing:
         self._files.append(json.dumps(name | about, ensure_ascii=False))
 
     def text(self, positions: Positions) -> bytes:
-        """The whole of it. Its own checksum is over all lines but the last."""
+        """The complete manifest. Its checksum covers all lines except the last."""
         wal = {"Timeline": positions.timeline, "Start-LSN": positions.wal_start, "End-LSN": positions.wal_stop}
         lines = [f'{{ "PostgreSQL-Backup-Manifest-Version": {1 if self._system is None else 2},']
         if self._system is not None:

@@ -1,4 +1,4 @@
-"""What all sessions of base backups share: who makes the stream differs, and what must be true at its end is the same."""
+"""What all sessions of base backups share: they differ in how the stream is produced, not in the checks at its end."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
 
 
 class BaseBackup(ABC):
-    """A running full, or incremental of changed blocks: ``stdout`` is read by the caller to its end, then comes ``finish``."""
+    """A running full, or incremental of changed blocks: the caller reads ``stdout`` to its end, then calls ``finish``."""
 
     tool = "strongroom"
     tool_version = strongroom.__version__
 
     def __init__(self, server: Server, request: BackupRequest, *, version: str, spaces: Sequence[Tablespace]) -> None:
-        """``spaces`` are the tablespaces that the server had before."""
+        """``spaces``: the tablespaces before the backup."""
         self.data_bytes = data_bytes(server.data_dir)
         self.expected: int | None = self.data_bytes if request.kind == "full" else None
         self.inspection: Inspection | None = None
         self.held = ExitStack()
-        """The connection that keeps the WAL and the backup; it is closed at the end."""
+        """The connection that holds the WAL and the backup; closed at the end."""
         self.collations: list[Collation] = []
         self._server, self._request, self._version, self._spaces = server, request, version, spaces
 
     def _inspect(self, start: str | None = None) -> None:
-        """Look at the pages that pass by. ``start``: where the backup begins in the WAL, when that is known already."""
+        """Inspect the pages of the stream. ``start``: the WAL position where the backup begins, if already known."""
         self.inspection = PageInspection(self._server.data_dir, start)
 
     @abstractmethod
     def _complete(self) -> Positions:
-        """Wait for the end of the stream; where the backup lies in the WAL. Raises ToolFailed, ServerFailed."""
+        """Wait for the end of the stream; the backup's positions in the WAL. Raises ToolFailed, ServerFailed."""
 
     def finish(self) -> BackupResult:
         """See the Protocol."""
         positions = self._complete()
         with connect(self._server) as connection:
             tablespaces.require_same(self._spaces, tablespaces.read(connection), self._server)
-            if not checks_pages(connection):  # pages that were written meanwhile may have no checksums
+            if not checks_pages(connection):  # pages written meanwhile may lack checksums
                 self.inspection = None
             ((size, standby),) = query(
                 connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
@@ -71,7 +71,7 @@ class BaseBackup(ABC):
         )
 
     def _find_cause(self, error: ToolFailed | psycopg.Error) -> StrongroomError:
-        """A server that died is a better explanation of a backup that ended early."""
+        """The cause of a backup that ended early: if the server died, that explains more than ``error``."""
         try:
             with connect(self._server, timeout=5, patience=10) as connection:
                 query(connection, "SELECT 1")
@@ -88,5 +88,5 @@ class BaseBackup(ABC):
 
 
 def checks_pages(connection: Connection) -> bool:
-    """Whether all pages have checksums: not while they are being switched on or off."""
+    """Whether all pages have checksums; false while checksums are being enabled or disabled."""
     return query(connection, "SELECT current_setting('data_checksums')") == [("on",)]

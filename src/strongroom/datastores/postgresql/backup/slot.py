@@ -15,7 +15,7 @@ from strongroom.errors import ServerFailed
 
 NAME = "strongroom"
 _OLDER = 4
-"""The part of the limit that is kept for incrementals on parents that are not the newest."""
+"""This fraction (1/4) of the limit is kept for incrementals whose parent is not the newest backup."""
 
 
 def keep(connection: Connection, server: Server) -> None:
@@ -29,17 +29,17 @@ def keep(connection: Connection, server: Server) -> None:
     if rows == [(True,)]:
         drop(connection)
     if rows == [(True,)] or (not rows and not server.is_adopted):
-        with suppress(psycopg.errors.ConfigurationLimitExceeded):  # all slots are in use, which the profile tells
+        with suppress(psycopg.errors.ConfigurationLimitExceeded):  # all slots are in use; the profile reports it
             query(connection, "SELECT pg_create_physical_replication_slot(%s, true)", NAME)
 
 
 def drop(connection: Connection) -> None:
-    """Nothing is kept any more."""
+    """Stop keeping WAL."""
     query(connection, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", NAME)
 
 
 def warning(connection: Connection) -> str:
-    """A warning about the WAL that is kept, before and after its limit; empty if there is none."""
+    """A warning if the kept WAL approaches or exceeded its limit; empty otherwise."""
     rows = query(
         connection,
         "SELECT coalesce(wal_status, 'lost') = 'lost', safe_wal_size / 1048576,"
@@ -50,7 +50,7 @@ def warning(connection: Connection) -> str:
     for lost, left, limit in rows:
         if lost:
             return f"more than {limit} MB of WAL were written since the last backup and then dropped: the next backup is a full"
-        if left is not None and left <= limit // _OLDER:  # whole files of WAL are counted: the limit itself is hit exactly
+        if left is not None and left <= limit // _OLDER:  # whole WAL files are counted, so the limit may be reached exactly
             return f"{max(left, 0)} of {limit} MB are left for WAL since the last backup: without a new one the next is a full"
     return ""
 

@@ -1,4 +1,4 @@
-"""Proves a base backup from its stream alone: every file against ``backup_manifest``, and that the WAL is there."""
+"""Verifies a base backup from its stream alone: every file against ``backup_manifest``, and that the WAL is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StreamCheck:
         self._hash = new_hash()
 
     def saw(self, path: str, offset: int, data: memoryview) -> None:
-        """The next piece of a file."""
+        """Receive the next piece of a file."""
         if offset == 0:
             self._close()
             self._path, self._hash = path, new_hash()
@@ -35,11 +35,11 @@ class StreamCheck:
             self._hash.update(data)
 
     def take(self) -> Callable[[], None] | None:
-        """Nothing is left for later: the bytes of a file have to be hashed in their order."""
+        """None: the bytes of a file have to be hashed in order, so nothing is deferred."""
         return None
 
     def problems(self) -> Sequence[ArtifactError]:
-        """Files that are not as the manifest says."""
+        """The files that differ from the manifest."""
         self._close()
         if not self._manifest:
             return [ArtifactCorrupt(f"the stream holds no {MANIFEST}", remedy="The backup is incomplete.")]

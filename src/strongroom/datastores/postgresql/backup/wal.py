@@ -1,4 +1,4 @@
-"""Taking an incremental of a server that cannot tell which blocks have changed: a tar stream of all WAL since the parent."""
+"""Takes an incremental of a server that cannot report changed blocks: a tar stream of all WAL since the parent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_HISTORY = 1 << 20
 
 
 class Source:
-    """The WAL that the backup is made of: whole files that the server has done with, and how their timeline came about."""
+    """The WAL of the backup: complete files that the server no longer writes to, and the history of their timeline."""
 
     def __init__(self, server: Server, system: int, size: int, history: wal.History, start: int, stop: int) -> None:
         self.system, self.size, self.history, self.stop = system, size, history, stop
@@ -39,13 +39,13 @@ class Source:
         self.names = history.files((start - 1) // size * size + size, -(-stop // size) * size, size) if stop > start else []
 
     def require_all(self) -> None:
-        """Raises WalGone with the first file that does not exist."""
+        """Raises WalGone, naming the first missing file."""
         for name in self.names:
             if not (self._folder / name).is_file():
                 raise gone(f"WAL file {name}, which comes after the parent backup, is not on the server any more")
 
     def stream(self) -> Iterator[bytes]:
-        """A tar of the files, each proven. Raises WalGone, ServerFailed."""
+        """A tar stream of the files, each verified. Raises WalGone, ServerFailed."""
         if self.history.current > 1:
             name = wal.history_file(self.history.current)
             text = (self._folder / name).read_bytes()
@@ -65,17 +65,17 @@ class Source:
 
     @property
     def start(self) -> int:
-        """Where the WAL of its first file begins."""
+        """The WAL position where its first file begins."""
         return wal.address(self.names[0], self.size) if self.names else self.stop
 
     @property
     def bytes(self) -> int:
-        """Of the stream, about."""
+        """The approximate size of the stream."""
         return (self.size + _BLOCK) * len(self.names) + 2 * _BLOCK
 
 
 def gone(why: str) -> WalGone:
-    """The error of which Trove's users know the text; the remedy says more."""
+    """The error with the text that Trove's users know; the remedy adds details."""
     return WalGone(
         "Cannot find parent backup WAL file.",
         remedy=f"{why}. {_FULL} Take incrementals more often, or raise `wal_limit` in [agent], so that it is kept.",
@@ -89,7 +89,7 @@ def _header(name: str, size: int) -> bytes:
 
 
 class Session(Fed):
-    """WAL on its way into a pipe. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+    """Writes WAL into a pipe: the caller reads ``stdout`` to its end, then calls ``finish``."""
 
     def __init__(self, server: Server, request: BackupRequest, source: Source, positions: Positions, number: str) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Session(Fed):
             write_all(out, piece)
 
     def finish(self) -> BackupResult:
-        """Raises WalGone, ServerFailed unless every page was proven."""
+        """Raises WalGone, ServerFailed unless every page was verified."""
         self._join()
         witness, warnings = leave_witness(self._server)
         return BackupResult(
@@ -121,7 +121,7 @@ class Session(Fed):
 
 
 def begin(server: Server, request: BackupRequest) -> Session:
-    """Mark the end of the backup in the WAL, see that everything since the parent is there, then start."""
+    """Mark the end of the backup in the WAL, check that all WAL since the parent exists, then start."""
     parent = request.parent
     if parent is None or parent.wal_stop is None or parent.timeline is None:
         raise ConfigurationError("the parent backup has no WAL location", remedy=_FULL)
@@ -152,7 +152,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
                 remedy="`strongroom check` says which rights the account of the backup needs.",
             ) from error
     if source.names:
-        try:  # pg_waldump checks every record on its way
+        try:  # pg_waldump also checks every record
             span = (source.history.current, source.start, source.stop)
             tablespaces.refuse_in_wal(server, source.names, span, request.work_dir)
         except ToolFailed as error:
@@ -172,7 +172,7 @@ def begin(server: Server, request: BackupRequest) -> Session:
 
 
 def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
-    """All WAL from the parent's end to a record that is written now, after which the server continues in another file."""
+    """All WAL from the parent's end to a record that is written now; then the server switches to a new file."""
     assert parent.wal_stop is not None and parent.timeline is not None
     start = lsn.parse_lsn(parent.wal_stop)
     ((now,),) = query(connection, "SELECT pg_current_wal_flush_lsn()::text")

@@ -1,8 +1,8 @@
 """The witness of a server: after the end of each backup a restore point and a replication origin, both named after the token.
 
-The restore point is a record of the WAL at a place that is known, so an incremental that is WAL finds it again in what it reads.
-The origin is a row of a shared catalog. It is written like any other row, so it goes and comes with the data, and it is there
-when the WAL is gone. It needs no database, schema or table, replicates nothing, and needs two rights that can be granted.
+The restore point is a WAL record at a known position, so an incremental of WAL finds it in the WAL that it reads. The origin is
+a row of a shared catalog. It is part of the data like any other row, so it disappears and returns with the data, and it remains
+when the WAL was removed. It needs no database, schema or table, replicates nothing, and requires two rights that can be granted.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _ORIGIN, _POINT = "strongroom", "strongroom"
 _POINT_RIGHT = "pg_create_restore_point(text)"
 _ORIGIN_RIGHTS = ("pg_replication_origin_create(text)", "pg_replication_origin_drop(text)")
 _RECORD = 104
-"""Bytes of the record of a restore point, aligned."""
+"""Size of the record of a restore point in bytes, aligned."""
 _HEADERS = (24, 40)
-"""Bytes of the header of a page of WAL, and of the first of a file."""
+"""Size of the header of a WAL page, and of the first page of a file."""
 _MAX_HISTORY = 1 << 20
 
 
 def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
-    """Write a token, now that the backup has ended. Nothing that goes wrong here makes the backup a bad one: it has no witness
-    then, and a warning says why the next backup is a full.
+    """Write a token after the end of a backup. An error here does not invalidate the backup: it has no witness then, and a
+    warning explains why the next backup will be a full.
     """
     try:
         lineage, token = ensure_lineage(server.data_dir), new_token()
@@ -60,7 +60,7 @@ def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
                 ((lsn,),) = query(connection, "SELECT pg_create_restore_point(%s)::text", f"{_POINT} {token}")
                 evidence["lsn"] = str(lsn)
             if _may(connection, *_ORIGIN_RIGHTS):
-                with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL 13 lets superuser alone, whatever was granted
+                with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL 13 requires a superuser, whatever was granted
                     _write_origin(connection, lineage, token)
                     evidence["origin"] = "yes"
         if not evidence:
@@ -73,7 +73,7 @@ def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
 
 
 def _write_origin(connection: Connection, lineage: str, token: str) -> None:
-    """Add the row, and drop those of other lineages and the oldest beyond what is kept. Their names begin with their order."""
+    """Add the row; drop rows of other lineages and the oldest surplus ones. Names contain a sequence number."""
     mine = sorted(_origins(connection, lineage))
     number = int(mine[-1].split(":")[2]) + 1 if mine else 1
     with connection.transaction():
@@ -85,7 +85,7 @@ def _write_origin(connection: Connection, lineage: str, token: str) -> None:
 
 
 def _origins(connection: Connection, lineage: str | None = None) -> list[str]:
-    """Names of our rows."""
+    """Names of the rows that Strongroom wrote."""
     found = query(
         connection, "SELECT roname FROM pg_replication_origin WHERE roname ~ %s", rf"^{_ORIGIN}:[0-9a-f]{{32}}:\d{{12}}:"
     )
@@ -117,8 +117,8 @@ def _postmaster(server: Server) -> int | None:
 def require_witness(connection: Connection, server: Server, request: BackupRequest, history: wal.History | None = None) -> None:
     """Raises LineageChanged unless the server proves that its history contains the parent of an incremental.
 
-    With ``history`` the WAL since the parent has to be there, and to hold the restore point. Without, it may be gone when the
-    row is there.
+    With ``history``, the WAL since the parent must exist and contain the restore point. Without it, the WAL may be missing if the
+    row exists.
     """
     witness = request.parent_witness
     if witness is None:
@@ -152,7 +152,7 @@ def _lost(server: Server, place: str) -> LineageChanged:
 
 
 def _in_wal(connection: Connection, server: Server, lsn: str, token: str, history: wal.History | None) -> bool | None:
-    """Whether the record that ends at ``lsn`` holds the token; none when the file of WAL is gone."""
+    """Whether the record that ends at ``lsn`` contains the token; none if the WAL file was removed."""
     ((size, page, now, name),) = query(
         connection,
         "SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),"
@@ -172,7 +172,7 @@ def _in_wal(connection: Connection, server: Server, lsn: str, token: str, histor
 
 
 def _record_before(folder: Path, history: wal.History, end: int, size: int, page: int) -> bytes:
-    """The last bytes before ``end``, as many as the record of a restore point has, without headers of pages between them."""
+    """The bytes before ``end``, as many as the record of a restore point has, without page headers."""
     content = b""
     while len(content) < _RECORD and end > 0:
         start = (end - 1) // page * page
@@ -187,25 +187,25 @@ def _record_before(folder: Path, history: wal.History, end: int, size: int, page
 
 
 def read_history(server: Server, timeline: int) -> wal.History:
-    """How a timeline of the server came about. Raises FileNotFoundError, OSError, Unfit."""
+    """Read the history of a timeline of the server. Raises FileNotFoundError, OSError, Unfit."""
     if timeline == 1:
         return wal.History(1)
     text = (server.data_dir / "pg_wal" / wal.history_file(timeline)).read_bytes()[:_MAX_HISTORY]
     return wal.History.parse(timeline, text.decode(errors="replace"))
 
 
-# --- what an account may do
+# --- what a user may do
 
 
 def grant(connection: Connection, server: Server) -> str:
-    """The statement that gives our account the right to write tokens, as far as it lacks it; empty when it has it."""
+    """The statement that grants Strongroom's user the missing rights to write tokens; empty if none are missing."""
     missing = [name for name in (_POINT_RIGHT, *_ORIGIN_RIGHTS) if not _may(connection, name)]
     user = '"' + account(server).user.replace('"', '""') + '"'
     return f"GRANT EXECUTE ON FUNCTION {', '.join(missing)} TO {user};" if missing else ""
 
 
 def examine(connection: Connection, server: Server) -> Iterator[Finding]:
-    """What the owner of the server has to grant, so that incrementals are possible whatever happened to it."""
+    """Rights that the server's owner has to grant so that the server can always prove its history to an incremental."""
     if remedy := grant(connection, server):
         yield Finding(
             level="warning",
