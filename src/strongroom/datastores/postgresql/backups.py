@@ -1,6 +1,6 @@
 """Backups of PostgreSQL: implements ``protocol.backups.Backups``.
 
-What needs numpy is imported when a backup begins: the import takes a third of a second, and the service never takes backups.
+Modules that need numpy are imported when a backup begins: the import takes a third of a second, and the service takes no backups.
 """
 
 from __future__ import annotations
@@ -30,5 +30,5 @@ def stream_format(server: Server) -> Format:
 
 
 def stream_check(positions: Positions) -> Check | None:
-    """See ``Backups.stream_check``. A stream of WAL has no checksums of its files."""
+    """See ``Backups.stream_check``. A stream of WAL contains no checksums of its files."""
     return None if positions.wal_from else StreamCheck()

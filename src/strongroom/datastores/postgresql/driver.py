@@ -19,7 +19,7 @@ DATASTORE = Datastore(
     default_port=_PORT,
     default_user="postgres",
     socket_name=f".s.PGSQL.{_PORT}",
-    stop_signal=signal.SIGINT,  # fast shutdown; SIGTERM waits until every client has left
+    stop_signal=signal.SIGINT,  # fast shutdown; with SIGTERM the server waits for all clients
     capabilities=Capabilities(incremental=True, log_apply=False, side_files=SIDE_FILES, keep=KEEP),
     servers=servers,
     backups=backups,

@@ -1,6 +1,6 @@
 """Restores of PostgreSQL: implements ``protocol.restores.Restores``.
 
-What needs numpy is imported when a restore begins: see ``backups``.
+Modules that need numpy are imported when a restore begins: see ``backups``.
 """
 
 from __future__ import annotations

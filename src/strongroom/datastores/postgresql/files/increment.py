@@ -1,4 +1,4 @@
-"""Files of an incremental that hold some blocks of a relation only, and what relations their names stand for."""
+"""Files of an incremental that contain some blocks of a relation only, and the relations that their names denote."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from strongroom.errors import ArtifactCorrupt
 
 BLOCK = 8192
 BLOCKS_PER_FILE = 131072
-"""A relation is cut into files of 1 GiB."""
+"""A relation is divided into files of 1 GiB."""
 HEAD = struct.Struct("<III")
-"""How such a file begins: mark, how many blocks it holds, to how many blocks of an older one it may be completed."""
+"""The beginning of such a file: magic number, number of blocks in it, number of blocks that older files may complete."""
 _MARK = 0xD3AE1F0D
 _PREFIX = "INCREMENTAL."
 _FORKS = ("", "_fsm", "_vm", "_init")
 MAP = _FORKS.index("_vm")
-"""The fork that says which pages hold only rows that everybody sees."""
+"""The visibility map: the fork that records which pages contain only rows visible to all."""
 _DEFAULT_SPACE, _GLOBAL_SPACE = "1663", "1664"
 _NAME = re.compile(r"(?:base/(\d+)|(global)|pg_tblspc/(\d+)/[^/]+/(\d+))/(\d+)(_fsm|_vm|_init)?(?:\.(\d+))?")
 
@@ -39,19 +39,19 @@ class Relation(NamedTuple):
 
 
 def increment_of(path: str) -> str | None:
-    """The file of which ``path`` holds some blocks; none when it is a file like any other."""
+    """The file to which the blocks in ``path`` belong; none if ``path`` is an ordinary file."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
 
 
 def increment_path(path: str) -> str:
-    """Where in an incremental some blocks of the file ``path`` are."""
+    """The path in an incremental of the blocks of the file ``path``."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + _PREFIX + name
 
 
 def relation_of(path: str) -> tuple[Relation, int] | None:
-    """The relation of a file, and the number of the file's first block in it; none for what is no relation."""
+    """The relation of a file, and the number of the file's first block in it; none if it belongs to no relation."""
     found = _NAME.fullmatch(path)
     if found is None:
         return None
@@ -62,16 +62,16 @@ def relation_of(path: str) -> tuple[Relation, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``blocks`` are numbers of blocks in the file, ascending; ``length`` is where older ones end to be of use."""
+    """``blocks`` are numbers of blocks in the file, ascending; blocks of older backups are valid below ``length``."""
 
     blocks: NDArray[np.uint32]
     length: int
     size: int
-    """Bytes of the header with its padding."""
+    """Size of the header in bytes, including padding."""
 
     @classmethod
     def count(cls, head: bytes, path: str) -> int:
-        """How many blocks follow. Raises ArtifactCorrupt."""
+        """The number of blocks that follow. Raises ArtifactCorrupt."""
         mark, count, _ = HEAD.unpack(head)
         if mark != _MARK or count > BLOCKS_PER_FILE:
             raise _damaged(path)
@@ -79,9 +79,9 @@ class Header:
 
     @classmethod
     def parse(cls, head: bytes, numbers: bytes, path: str, size: int) -> Header:
-        """From the first bytes and the numbers after them, of a file of ``size`` bytes. Raises ArtifactCorrupt."""
+        """Parse the first bytes and the block numbers after them, of a file of ``size`` bytes. Raises ArtifactCorrupt."""
         blocks = np.frombuffer(numbers, "<u4").astype(np.uint32, copy=False)
-        length = min(HEAD.unpack(head)[2], BLOCKS_PER_FILE)  # old servers name more for large relations
+        length = min(HEAD.unpack(head)[2], BLOCKS_PER_FILE)  # old servers write larger values for large relations
         header = len(head) + len(numbers)
         if len(blocks):
             header += -header % BLOCK
@@ -92,7 +92,7 @@ class Header:
         return cls(blocks, length, header)
 
     def until(self, limit: int | None) -> int:
-        """``length``, when ``limit`` is known to be a length that the file was cut to as well."""
+        """``length``, or ``limit`` if that is smaller: a length to which the file is known to have been truncated."""
         return self.length if limit is None else min(self.length, limit)
 
 

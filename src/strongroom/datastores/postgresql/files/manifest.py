@@ -19,27 +19,27 @@ from strongroom.errors import ArtifactCorrupt
 MANIFEST = "backup_manifest"
 LABEL = "backup_label"
 KEEP = frozenset({LABEL, MANIFEST})
-"""What a backup wants to see of its own stream."""
+"""Files of its own stream that a backup reads."""
 CRC32C = "CRC32C"
-"""Algorithm for files in backups of Strongroom. The server computes them while nothing else happens, and SHA-256 takes it three
-times as long as to read and send a file; each segment of a stored backup has a SHA-256 beside."""
+"""Checksum algorithm for files in backups of Strongroom. The server does nothing else while it computes checksums, and SHA-256
+would take three times as long as reading and sending a file. Each segment of a stored backup has its own SHA-256."""
 MAX_BYTES = 256 << 20
 _PIECE = 4 << 20
-REMEDY = "What was unpacked is not what the server gave; restore another backup."
+REMEDY = "The unpacked files differ from what the server sent; restore another backup."
 
 
 class Hash(Protocol):
-    """What hashlib gives, as far as it is needed."""
+    """The part of hashlib's interface that is used here."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """The next bytes."""
+        """Add the next bytes."""
 
     def hexdigest(self) -> str:
-        """Of all of them."""
+        """The hash of all bytes."""
 
 
 class _Crc32c:
-    """As the server writes it: the four bytes as they lie in the memory of a little-endian machine."""
+    """CRC-32C as the server writes it: the four bytes in little-endian order."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -52,7 +52,7 @@ class _Crc32c:
 
 
 def new_hash(algorithm: str = CRC32C) -> Hash:
-    """By the name that it has in the manifest."""
+    """A hash of the algorithm with this name in the manifest."""
     return _Crc32c() if algorithm == CRC32C else hashlib.new(algorithm)
 
 
@@ -61,7 +61,7 @@ class _Part(BaseModel):
 
 
 class Listed(_Part):
-    """A file, of which nothing but the size is known: a backup may be taken without checksums."""
+    """A file of which only the size is known: a backup may be taken without checksums."""
 
     path: str | None = Field(None, alias="Path")
     encoded_path: str | None = Field(None, alias="Encoded-Path", pattern=r"^([0-9a-fA-F]{2})*$")
@@ -69,23 +69,23 @@ class Listed(_Part):
 
     @property
     def name(self) -> str:
-        """Its path; one that is not UTF-8 comes in hexadecimal."""
+        """Its path. The manifest contains paths that are not UTF-8 in hexadecimal."""
         return self.path if self.path is not None else os.fsdecode(bytes.fromhex(self.encoded_path or ""))
 
 
 class File(Listed):
-    """A file as the server sent it."""
+    """A file with the size and checksum that the server sent."""
 
     algorithm: Literal["CRC32C", "SHA224", "SHA256", "SHA384", "SHA512"] = Field(alias="Checksum-Algorithm")
     checksum: str = Field(alias="Checksum")
 
     def hash(self) -> Hash:
-        """A new one, to be compared with ``checksum``."""
+        """A new hash, for comparison with ``checksum``."""
         return new_hash(self.algorithm)
 
 
 class WalRange(_Part):
-    """WAL of one timeline that is needed to become consistent."""
+    """WAL of one timeline that is required to reach consistency."""
 
     timeline: int = Field(alias="Timeline", ge=1)
     start: str = Field(alias="Start-LSN", pattern=f"^{lsn.PATTERN}$")
@@ -101,7 +101,7 @@ class _Whole(_Part):
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Raises ArtifactCorrupt when it is not one, or not whole."""
+        """Parse a manifest. Raises ArtifactCorrupt if it is invalid or incomplete."""
         try:
             manifest = cls.model_validate_json(data)
         except (ValidationError, RecursionError) as error:
@@ -113,13 +113,13 @@ class _Whole(_Part):
 
 
 class Manifest(_Whole):
-    """The whole of it."""
+    """The manifest of a backup of Strongroom."""
 
     files: list[File] = Field(alias="Files")
 
 
 class ForeignManifest(_Whole):
-    """One without checksums: its stream has others, those of gzip and of the store."""
+    """A manifest without checksums of files: its stream is protected by those of gzip and of the store."""
 
     files: list[Listed] = Field(alias="Files")
 
@@ -130,7 +130,7 @@ def parse_manifest(data: bytes) -> Manifest | ForeignManifest:
 
 
 def check_files(manifest: Manifest | ForeignManifest, top: Path) -> None:
-    """Every file is there, is as it was sent, and there is no other one beside the WAL. Raises ArtifactCorrupt, naming files."""
+    """Check that every file is present and unchanged and that no others exist, except WAL. Raises ArtifactCorrupt."""
     known = {file.name for file in manifest.files}
     found = {path for path in files_below(top) if not path.startswith("pg_wal/") and path != MANIFEST}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="check") as pool:
@@ -164,12 +164,12 @@ def _problem(file: Listed, top: Path) -> str | None:
 
 
 def check_wal(ranges: Sequence[WalRange], directory: Path) -> None:
-    """Every WAL file that is needed is there and whole. Raises ArtifactCorrupt, naming what is missing."""
+    """Check that every required WAL file is present and complete. Raises ArtifactCorrupt, naming missing ones."""
     require_wal(ranges, {path.name: path.stat().st_size for path in directory.iterdir() if path.is_file()})
 
 
 def require_wal(ranges: Sequence[WalRange], files: Mapping[str, int]) -> None:
-    """As ``check_wal``, with the sizes of the files."""
+    """Like ``check_wal``, for files with known sizes."""
     sizes = {name: size for name, size in files.items() if len(name) == 24}
     size = max(sizes.values(), default=0)
     if size < 1 << 20 or size & (size - 1) or size > 1 << 30:

@@ -1,5 +1,5 @@
-"""Sizes of pages and files of relations, without numpy, for which the service itself has no use."""
+"""Sizes of pages and files of relations. Does not import numpy, which the service does not need."""
 
 PAGE = 8192
 PAGES_PER_FILE = 131072
-"""A relation is cut into files of 1 GiB."""
+"""A relation is divided into files of 1 GiB."""

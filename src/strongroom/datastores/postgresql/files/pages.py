@@ -32,16 +32,16 @@ _RELATION = re.compile(r"(?:base/\d+|global|pg_tblspc/\d+/PG_[^/]+/\d+)/(?:INCRE
 
 
 def first_block(path: str) -> int | None:
-    """Number of the first block of a file in its relation; none for a file that does not consist of pages."""
+    """The number of a file's first block in its relation; none for a file that does not consist of pages."""
     found = _RELATION.fullmatch(path)
     return int(found[1] or 0) * PAGES_PER_FILE if found else None
 
 
 def damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
-    """Numbers of the blocks whose pages are damaged. ``data`` is whole pages, of which ``first`` is the number of the first.
+    """Numbers of the blocks whose pages are damaged. ``data`` contains whole pages; ``first`` is the number of the first one.
 
-    Pages that were last changed by the WAL of the backup, at the positions ``replayed``, are not judged: a backup may catch
-    them half-written, and the replay writes them again.
+    Pages whose last change is in the WAL of the backup, at the positions ``replayed``, are not checked: a backup may read them
+    half-written, and the replay writes them again.
     """
     blocks = np.arange(first, first + len(data) // PAGE, dtype=np.uint32)
     view = memoryview(data)
@@ -49,15 +49,15 @@ def damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
 
 
 def position(page: Data) -> int:
-    """Where in the WAL the last change of the page is."""
+    """The WAL position of the page's last change."""
     high, low = struct.unpack_from("<II", page)
     return int(high) << 32 | int(low)
 
 
 def wrong_pages(data: Data, blocks: Words) -> list[int]:
-    """Which of the pages have a wrong checksum, or are not in use and hold something nevertheless.
+    """The pages that have a wrong checksum, or are unused but not empty.
 
-    ``data`` is whole pages, ``blocks`` their numbers in their relations.
+    ``data`` contains whole pages, ``blocks`` their numbers in their relations.
     """
     pages = np.frombuffer(data, "<u4").reshape(-1, PAGE // 128, 32)
     scratch = [np.empty((min(_BATCH, len(pages)), 32), np.uint32) for _ in range(3)]
@@ -76,7 +76,7 @@ def _wrong(pages: Words, numbers: Words, scratch: list[Words]) -> list[int]:
 
 
 def _checksums(pages: Words, numbers: Words, scratch: list[Words]) -> Words:
-    """32 sums side by side over the rows of a page, as the server has it (FNV-1a with a shift)."""
+    """Checksums as the server computes them: 32 parallel sums over the rows of a page (FNV-1a with a shift)."""
     state, mixed, shifted = (part[: len(pages)] for part in scratch)
     state[:] = _BASES
     for row in _rows(pages):

@@ -1,4 +1,4 @@
-"""Tablespaces: which a server has, and whether they stayed the same during a backup."""
+"""Tablespaces: those of a server, and whether they changed during a backup."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FOLDER = "pg_tblspc"
 FACT = "tablespaces"
 REMEDY = "Move what they hold to pg_default (ALTER DATABASE or TABLE … SET TABLESPACE), and drop them."
 OLDEST = 15
-"""The first version with ``pg_backup_start``, of which tablespaces outside the data directory are backed up."""
+"""The first version with ``pg_backup_start``. Tablespaces outside the data directory are backed up from this version on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tablespace:
-    """A tablespace of a server, without the two that every server has. ``location`` is as the server tells it."""
+    """A tablespace other than the two that every server has. ``location`` is what the server reports."""
 
     oid: str
     name: str
@@ -30,17 +30,17 @@ class Tablespace:
 
     @property
     def path(self) -> str:
-        """Where its files are below the data directory: in a directory, or behind a link."""
+        """The path of its files below the data directory: a directory or a symbolic link."""
         return f"{FOLDER}/{self.oid}"
 
     @property
     def is_outside(self) -> bool:
-        """It lies outside the data directory."""
+        """Whether it is outside the data directory."""
         return self.location.startswith("/")
 
 
 def read(connection: Connection) -> tuple[Tablespace, ...]:
-    """All tablespaces of users, by oid."""
+    """Read all tablespaces of users, by oid."""
     rows = query(
         connection, "SELECT oid::text, spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384 ORDER BY oid"
     )
@@ -48,7 +48,7 @@ def read(connection: Connection) -> tuple[Tablespace, ...]:
 
 
 def require_supported(connection: Connection, server: Server) -> tuple[Tablespace, ...]:
-    """The tablespaces. Raises Unsupported, naming those that no backup can hold."""
+    """Read the tablespaces. Raises Unsupported, naming those that cannot be backed up."""
     found = read(connection)
     if wrong := problems(found, server):
         raise Unsupported(f"{where(server)} has tablespaces that cannot be backed up: {'; '.join(wrong)}", remedy=REMEDY)
@@ -71,25 +71,25 @@ def _problem(space: Tablespace, server: Server) -> str | None:
 
 
 def of_profile(profile: Profile) -> list[Tablespace]:
-    """The tablespaces in a profile. It may be forged: a path must not be used unless a user or the server named it."""
+    """The tablespaces in a profile. A profile may be forged: use no path from it unless a user or the server named the path."""
     names = dict(part.partition(" ")[::2] for part in strings_of(profile))
     found = [Tablespace(oid, name, profile.outside.get(f"{FOLDER}/{oid}", "")) for oid, name in names.items() if oid.isdigit()]
     return [space if space.location else Tablespace(space.oid, space.name, space.path) for space in found]
 
 
 def strings_of(profile: Profile) -> list[str]:
-    """The fact that ``facts_of`` makes."""
+    """The fact that ``facts_of`` creates."""
     value = profile.facts.get(FACT)
     return value if isinstance(value, list) else []
 
 
 def facts_of(spaces: Sequence[Tablespace]) -> list[str]:
-    """Oid and name of each, for the facts of a profile."""
+    """Oid and name of each tablespace, for the facts of a profile."""
     return [f"{space.oid} {space.name}" for space in spaces]
 
 
 def outside_of(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
-    """For ``Profile.outside``: their directories, and that of the WAL when it is elsewhere."""
+    """For ``Profile.outside``: the directories of tablespaces, and of the WAL if it is outside the data directory."""
     found = {space.path: space.location for space in spaces if space.is_outside}
     if (data_dir / "pg_wal").is_symlink():
         found["pg_wal"] = str((data_dir / "pg_wal").resolve())
@@ -97,12 +97,12 @@ def outside_of(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
 
 
 def problems(spaces: Sequence[Tablespace], server: Server) -> list[str]:
-    """Why some of them cannot be backed up."""
+    """Reasons why some tablespaces cannot be backed up."""
     return [problem for space in spaces if (problem := _problem(space, server))]
 
 
 def require_same(before: Sequence[Tablespace], after: Sequence[Tablespace], server: Server) -> None:
-    """Raises ServerFailed when one was made, dropped or moved meanwhile: its files may be in the backup or not."""
+    """Raises ServerFailed if one was created, dropped or moved meanwhile: the backup may lack its files."""
     if changed := sorted({space.name for space in {*before} ^ {*after}}):
         raise ServerFailed(
             f"a tablespace of {where(server)} was made, dropped or renamed during the backup: {', '.join(changed)}",
@@ -111,11 +111,11 @@ def require_same(before: Sequence[Tablespace], after: Sequence[Tablespace], serv
 
 
 def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Path, *, standby: bool = False) -> None:
-    """Raises ServerFailed when the WAL of a backup makes or drops a tablespace: also of one that came and went.
+    """Raises ServerFailed if the WAL of a backup creates or drops a tablespace, even one that existed only for a moment.
 
-    The replay of that WAL would make it in its old place, whosever that is on the host of the restore. Looks with ``pg_waldump``,
-    where it is installed, up to the end of the last file, which is replayed whole when incrementals follow. On a ``standby`` that
-    file is not complete, and no incremental follows. Raises ToolFailed.
+    The replay of that WAL would create it at its original path, whatever that path contains on the host of the restore. If
+    ``pg_waldump`` is installed, it reads the WAL up to the end of the last file, which incrementals replay completely. On a
+    ``standby``, that file is incomplete, and no incremental follows. Raises ToolFailed.
     """
     assert backup.wal_start and backup.wal_stop and backup.timeline
     waldump, folder = find_waldump(server.version), server.data_dir / "pg_wal"
@@ -130,9 +130,9 @@ def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Pa
 
 
 def refuse_in_wal(server: Server, names: Sequence[str], span: tuple[int, int, int], work_dir: Path) -> None:
-    """Raises LineageChanged when one was made or dropped since the parent, in the WAL of the files ``names``.
+    """Raises LineageChanged if the WAL in the files ``names`` creates or drops a tablespace after the parent.
 
-    ``span`` is timeline, start and stop. Looks with ``pg_waldump``, where it is installed. Raises ToolFailed.
+    ``span`` is timeline, start and stop. The WAL is read only if ``pg_waldump`` is installed. Raises ToolFailed.
     """
     waldump = find_waldump(server.version)
     if waldump is None or not names:

@@ -1,10 +1,10 @@
-"""Which files of a data directory belong into a base backup: those that the server itself would send.
+"""The files of a data directory that belong in a base backup: those that the server itself would send.
 
 The rules are the server's (src/backend/backup/basebackup.c; "Protocol, BASE_BACKUP" and "Backing Up The Data Directory" of the
-manual): nothing that a server creates again at its start, no temporary files and tables, no content of unlogged tables, no WAL.
+manual): nothing that a server recreates at its start, no temporary files and tables, no content of unlogged tables, no WAL.
 
-Two things differ. A tablespace is a directory below ``pg_tblspc`` with its files, as if it lay in the data directory. And a
-symbolic link instead of data is refused: the server would silently leave out everything behind it.
+There are two differences. A tablespace becomes a directory below ``pg_tblspc``, as if it were inside the data directory. And a
+symbolic link instead of data is refused: the server would silently omit everything behind it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from strongroom.system.disks import measure_files, require_space
 
 CONTROL = "global/pg_control"
 _EMPTIED = frozenset({"pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"})
-"""Directories of which a backup holds the name alone."""
+"""Directories that are empty in a backup."""
 NO_DATA = _EMPTIED | {"pg_log"}
-"""Where a link is harmless."""
+"""Directories that may be symbolic links."""
 _SPACES = "pg_tblspc"
 _DATA = frozenset(
     {"base", "global", "pg_commit_ts", "pg_logical", "pg_multixact", "pg_stat", "pg_twophase", "pg_xact", "PG_VERSION", _SPACES}
 )
-"""Names at the top that are the database. What else lies there belongs to its owner, and is no part of it."""
+"""Top-level names that are part of the database. Everything else there belongs to the server's owner."""
 _LEFT_OUT = frozenset(
     {
         "postmaster.pid",
@@ -47,15 +47,15 @@ _WAL = "pg_wal"
 _IN_WAL = ("archive_status", "summaries")
 _FORKS = r"(?:_(?:fsm|vm))?(?:\.\d+)?"
 _RELATION = re.compile(rf"([1-9]\d*){_FORKS}")
-"""A file of a relation, of any fork but the one that makes it known as unlogged."""
+"""A file of a relation, of any fork except ``_init``, which marks the relation as unlogged."""
 _TEMPORARY = re.compile(rf"t\d+_\d+(?:_init)?{_FORKS}")
 _DATABASE = re.compile(rf"base/\d+|{_SPACES}/\d+/[^/]+/\d+")
 
 
 def walk(top: Path) -> Iterator[tuple[str, bool]]:
-    """Paths below ``top`` that belong into a backup, directories (True) before what is in them; ``CONTROL`` is not among them.
+    """Paths below ``top`` that belong in a backup, except ``CONTROL``; directories (True) come before their content.
 
-    Files that disappear meanwhile are ignored: the replay of the WAL does not need them. Raises OSError, Unsupported at a link.
+    Files that disappear meanwhile are ignored: the replay of the WAL does not need them. Raises OSError; Unsupported for a link.
     """
     yield from _below(top, "")
 
@@ -73,10 +73,10 @@ def _below(top: Path, folder: str) -> Iterator[tuple[str, bool]]:
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.name in _LEFT_OUT or entry.name.startswith(_BEGINNINGS) or path == CONTROL:
             continue
-        if path == _WAL:  # a link, often
+        if path == _WAL:  # often a link
             yield path, True
             yield from ((f"{_WAL}/{name}", True) for name in _IN_WAL if (top / _WAL / name).is_dir())
-        elif path in _EMPTIED:  # a link to a file system in memory, often
+        elif path in _EMPTIED:  # often a link to a file system in memory
             yield path, True
         elif folder == _SPACES and entry.name.isdigit():
             yield path, True
@@ -92,7 +92,7 @@ def _below(top: Path, folder: str) -> Iterator[tuple[str, bool]]:
 
 
 def _space(top: Path, path: str) -> Iterator[tuple[str, bool]]:
-    """The files that servers of this version and catalog have in a tablespace; those of others may be beside them."""
+    """The files of servers with this version and catalog in a tablespace, which may also contain files of other versions."""
     inner = f"{path}/{version_directory(top)}"
     if (top / inner).is_dir():
         yield inner, True
@@ -100,21 +100,21 @@ def _space(top: Path, path: str) -> Iterator[tuple[str, bool]]:
 
 
 def version_directory(top: Path) -> str:
-    """How the directory of this server's files in a tablespace is called."""
+    """The name of the directory of this server's files in a tablespace."""
     with (top / CONTROL).open("rb") as file:
         (catalog,) = struct.unpack_from("<I", file.read(16), 12)
     return f"PG_{(top / 'PG_VERSION').read_text().strip()}_{catalog}"
 
 
 def make_directory(top: Path, path: str) -> None:
-    """A directory of a restore; that of a tablespace may have been prepared, as a link to where it belongs. Raises OSError."""
+    """Create a directory of a restore. For a tablespace, it may already exist as a link to its final place. Raises OSError."""
     full = top / path
     if not (path.partition("/")[0] == _SPACES and path.count("/") <= 1 and full.is_dir()):
         full.mkdir(mode=0o700)
 
 
 def files_below(top: Path) -> Iterator[str]:
-    """Paths of all that is no directory, also in tablespaces behind a link."""
+    """Paths of everything except directories, including tablespaces behind a link."""
     for entry in walk_tree(top):
         path = os.path.relpath(entry.path, top)
         if re.fullmatch(rf"{_SPACES}/\d+", path) and entry.is_symlink():
@@ -150,7 +150,7 @@ def data_links(top: Path) -> list[str]:
 def _links_below(directory: Path, path: str) -> Iterator[str]:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as found:
         for entry in found:
-            if entry.name.startswith(_BEGINNINGS):  # temporary files on another disk, often
+            if entry.name.startswith(_BEGINNINGS):  # often temporary files on another disk
                 continue
             if entry.is_symlink():
                 yield f"{path}/{entry.name}"
@@ -164,7 +164,7 @@ def _wal_links(directory: Path) -> Iterator[str]:
 
 
 def refused(links: list[str], top: Path) -> Unsupported:
-    """The error for such links."""
+    """The error for symbolic links instead of data."""
     return Unsupported(
         f"data is behind symbolic links: {', '.join(links[:10])} in {top}; PostgreSQL leaves it out of a base backup",
         remedy="Stop the server and replace each link by its files, or use a tablespace.",
@@ -172,18 +172,18 @@ def refused(links: list[str], top: Path) -> Unsupported:
 
 
 def data_bytes(top: Path) -> int:
-    """Bytes of the database: of the data directory and its tablespaces, wherever they are, without WAL."""
+    """Size of the database in bytes: data directory and tablespaces, wherever they are, without WAL."""
     inside = measure_files(top) - (0 if (top / _WAL).is_symlink() else measure_files(top / _WAL))
     return inside + sum(measure_files(path) for path in _outside(top))
 
 
 def wal_bytes(top: Path) -> int:
-    """Bytes of the WAL, wherever it is."""
+    """Size of the WAL in bytes, wherever it is."""
     return measure_files(top / _WAL)
 
 
 def _outside(top: Path) -> list[Path]:
-    """Directories of this server's files in tablespaces outside."""
+    """Directories of this server's files in tablespaces outside the data directory."""
     with suppress(OSError):
         links = [path for path in (top / _SPACES).iterdir() if path.is_symlink()]
         return [path / version_directory(top) for path in links]
@@ -191,7 +191,7 @@ def _outside(top: Path) -> list[Path]:
 
 
 def _is_fleeting(folder: str, name: str, names: set[str]) -> bool:
-    """Of a temporary table, or of an unlogged one, which is empty after a crash and after a restore."""
+    """Whether the file belongs to a temporary table, or to an unlogged one, which is empty after a crash or restore."""
     if not _DATABASE.fullmatch(folder):
         return False
     if _TEMPORARY.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Files of WAL: what they are called on which timeline, and the proof that one holds what its name says, from end to end."""
+"""WAL files: their names on each timeline, and the verification that a file contains the WAL that its name denotes."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ NAME = re.compile(r"[0-9A-F]{24}")
 HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _PIECE = 1 << 20
 _SHORT, _LONG = struct.Struct("<HHIQI"), struct.Struct("<QII")
-"""Header of a page: magic, flags, timeline, address, rest of a record; the first page also has: system, file size, page size."""
+"""Page header: magic, flags, timeline, address, remaining bytes of a record. First page also: system, file size, page size."""
 _HEADER, _LONG_HEADER = 24, 40
 _CONTINUES, _IS_LONG = 1, 2
 _RECORD = struct.Struct("<IIQBB")
-"""How a record begins: length, transaction, the one before, what it is, whose it is."""
+"""Beginning of a record: length, transaction, previous record, kind, resource manager."""
 _RECORD_HEADER = 24
 _SWITCH = (0x40, 0)
 
 
 class Unfit(Exception):
-    """The file is not the piece of WAL that it should be; the text says why."""
+    """The file does not contain the expected WAL; the text is the reason."""
 
 
 class Recycled(Unfit):
-    """It holds WAL of another place: the server has used the file again."""
+    """It contains WAL of another position: the server has reused the file."""
 
 
 def is_size(size: int) -> bool:
-    """Whether files of WAL can have this size: a power of two between 1 MiB and 1 GiB."""
+    """Whether WAL files can have this size: a power of two between 1 MiB and 1 GiB."""
     return 1 << 20 <= size <= 1 << 30 and size & (size - 1) == 0
 
 
 def file_size(folder: Path) -> int | None:
-    """Size of the files of WAL in a directory; none when it holds none that is whole."""
+    """Size of the WAL files in a directory; none if it contains no complete one."""
     with suppress(OSError):
         size = max((path.stat().st_size for path in folder.iterdir() if NAME.fullmatch(path.name)), default=0)
         return size if is_size(size) else None
@@ -49,14 +49,14 @@ def file_size(folder: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Which timeline a position is on: the current one, or one of its ancestors, each with where it was left, oldest first."""
+    """Maps positions to timelines: the current one, and its ancestors, each with its end, oldest first."""
 
     current: int
     ancestors: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def parse(cls, current: int, text: str) -> History:
-        """Of a history file. Raises Unfit."""
+        """Parse a history file. Raises Unfit."""
         found = []
         for line in text.splitlines():
             if line.strip() and not line.lstrip().startswith("#"):
@@ -73,7 +73,7 @@ class History:
         return next((timeline for timeline, left in self.ancestors if position < left), self.current)
 
     def left(self, timeline: int) -> int | None:
-        """Where ``timeline`` was left, none when it is the current one. Raises Unfit when it is no ancestor."""
+        """The end of ``timeline``; none if it is the current one. Raises Unfit if it is no ancestor."""
         if timeline == self.current:
             return None
         for ancestor, left in self.ancestors:
@@ -82,21 +82,21 @@ class History:
         raise Unfit(f"timeline {self.current} does not come from timeline {timeline}")
 
     def files(self, start: int, stop: int, size: int) -> list[str]:
-        """Names of the files of ``size`` bytes that hold all from ``start`` to before ``stop``; of two timelines the later."""
+        """Names of the files of ``size`` bytes from ``start`` to before ``stop``; of two timelines, the later one's file."""
         numbers = range(start // size, (stop - 1) // size + 1)
         return [lsn.list_segments(self.at((n + 1) * size - 1), n * size, n * size + 1, size)[0] for n in numbers]
 
 
 def history_file(timeline: int) -> str:
-    """Name of the file that tells where a timeline comes from; the first has none."""
+    """The name of the file with the ancestors of a timeline; the first timeline has none."""
     return f"{timeline:08X}.history"
 
 
 def proven(fd: int, name: str, size: int, system: int, history: History) -> Iterator[bytes]:
-    """The content of an open file of WAL, piece by piece as it is proven. Raises Unfit.
+    """The content of an open WAL file, in pieces, each verified. Raises Unfit.
 
-    Every page is of this system, place and timeline; a part that was left empty comes after the record that switches to the
-    next file. What the records hold is not looked at.
+    Every page must belong to this system, position and timeline; an unused part must follow a record that switches to the next
+    file. The content of records is not checked.
     """
     proof = _Proof(name, size, system, history)
     for offset in range(0, size, _PIECE):
@@ -116,7 +116,7 @@ class _Proof:
         self._size, self._system, self._history = size, system, history
         self._address = address(name, size)
         self._page = 0
-        """Bytes of a page; unknown before the first."""
+        """Page size in bytes; unknown before the first page."""
         self._magic = 0
         self._last: deque[memoryview] = deque(maxlen=2)
         self._empty = False
@@ -167,7 +167,7 @@ class _Proof:
             raise Unfit(f"WAL file {self._name} ends before its end")
 
     def _switches(self, pages: list[memoryview]) -> bool:
-        """Whether the records that begin on these pages, the last that are not empty, end with a switch to the next file."""
+        """Whether the records that begin on these pages (the last used ones) end with a switch to the next file."""
         _, flags, _, _, rest = _SHORT.unpack_from(pages[0])
         records = b"".join(page[_LONG_HEADER if _SHORT.unpack_from(page)[1] & _IS_LONG else _HEADER :] for page in pages)
         position = _align(rest) if flags & _CONTINUES else 0
@@ -186,5 +186,5 @@ def _align(length: int) -> int:
 
 
 def address(name: str, size: int) -> int:
-    """Where the WAL of a file begins."""
+    """The WAL position where a file begins."""
     return (int(name[8:16], 16) << 32) + int(name[16:], 16) * size

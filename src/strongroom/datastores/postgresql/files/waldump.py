@@ -1,4 +1,4 @@
-"""Asks ``pg_waldump`` whether a tablespace was made or dropped in a part of the WAL."""
+"""Uses ``pg_waldump`` to find out whether a part of the WAL creates or drops a tablespace."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from strongroom.datastores.toolkit.tools import Tool
 
 
 def find_waldump(version: Version) -> Path | None:
-    """The installed program; none when the host lacks it."""
+    """The installed program; none if the host lacks it."""
     found = version.programs["server"].with_name("pg_waldump")
     return found if found.is_file() else None
 
 
 def has_tablespace_records(waldump: Path, folder: Path, names: Sequence[str], span: tuple[int, int, int], work_dir: Path) -> bool:
-    """Whether the WAL of the files ``names`` makes or drops a tablespace. Raises ToolFailed when it cannot be read.
+    """Whether the WAL in the files ``names`` creates or drops a tablespace. Raises ToolFailed if it cannot be read.
 
-    ``span`` is timeline, start and stop. The program reads the segment size from any file of the directory that it is given, and
-    a server keeps files there that it has created and not written yet. So it sees a directory with links to ``names`` only. The
-    links have the names of one timeline: the program does not follow a change of the timeline, and each file of ``names`` holds
-    what the last timeline has at its place.
+    ``span`` is timeline, start and stop. The program reads the segment size from an arbitrary file of its directory, and a server
+    keeps files there that it has created but not written yet. Therefore it gets a directory with links to ``names`` only. The
+    links are named after one timeline: the program does not follow a change of the timeline, and each file of ``names`` contains
+    the WAL of the last timeline at its position.
     """
     timeline, start, stop = span
     view, found = work_dir / "waldump", work_dir / "tablespaces"

@@ -1,7 +1,6 @@
 """Settings of the source that the server of restored data gets: an allowlist with types, since a backup may be forged.
 
-Nothing that names a path, a command or code is taken out of a backup. Libraries are taken by name, from the directory of the
-target.
+No path, command or code is taken from a backup. Libraries are loaded by name, from the library directory of the target.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from strongroom.datastores.toolkit.installed import ask_program
 
 Options = dict[str, str | int | Path]
 MD5 = "md5_passwords"
-"""The fact whether roles have md5 passwords; null if the account may not read them."""
+"""The fact whether roles have md5 passwords; null if the user may not read them."""
 SEGMENT = "wal_segment_size"
 PRELOAD = "shared_preload_libraries"
 _ZONES = Path("/usr/share/zoneinfo")
@@ -40,7 +39,7 @@ def _is_zone(value: str) -> bool:
 
 
 def _has_locale(value: str) -> bool:
-    """A server does not start with a locale that the host lacks."""
+    """Whether the host has the locale: a server does not start without it."""
     if re.fullmatch(r"[A-Za-z0-9_.@-]{1,64}", value) is None:
         return False
     before = locale.setlocale(locale.LC_COLLATE)
@@ -64,7 +63,7 @@ AT_LEAST: Mapping[str, int] = {
     "max_worker_processes": _LARGEST,
     "max_replication_slots": _LARGEST,
 }
-"""Settings that the data demand: the server of the restored data has at least these values. With the largest trusted value."""
+"""Settings that the data requires: the server of restored data has at least these values. With the largest trusted value."""
 
 AS_THERE: Mapping[str, Callable[[str], bool]] = {
     "wal_level": _among("replica", "logical"),
@@ -100,7 +99,7 @@ AS_THERE: Mapping[str, Callable[[str], bool]] = {
     "xmlbinary": _among("base64", "hex"),
     "xmloption": _among("content", "document"),
 }
-"""What changes the answers of the server: as at the source, where this host can have it."""
+"""Settings that change the server's answers: the same as at the source if this host supports the value."""
 
 _QUIET = {
     "auto_explain": {},
@@ -116,11 +115,11 @@ _QUIET = {
     "set_user": {},
     "timescaledb": {"timescaledb.max_background_workers": "0", "timescaledb.telemetry_level": "off"},
 }
-"""Libraries that an isolated copy loads, with what keeps them quiet. Others may start workers that act on their own."""
+"""Libraries that an isolated copy loads, with settings that keep them passive. Others may start active workers."""
 
 
 def add_settings(options: Options, server: Server) -> Options:
-    """``options`` of a server that is not adopted, and what the data in its directory demand. Raises ConfigurationError."""
+    """Add to ``options`` what the data in the server's directory requires. Not for adopted servers. Raises ConfigurationError."""
     restored = read_restored_profile(server.data_dir)
     if restored is None:
         return options
@@ -136,7 +135,7 @@ def add_settings(options: Options, server: Server) -> Options:
 
 
 def carried(profile: Profile, version: Version, options: Options) -> Options:
-    """What the profile adds to ``options``, which hold our own values."""
+    """Options that the profile adds to ``options``, which contain Strongroom's own values."""
     found: Options = {}
     for name, most in AT_LEAST.items():
         value = number(profile, name, most)
@@ -156,13 +155,13 @@ def carried(profile: Profile, version: Version, options: Options) -> Options:
 
 
 def number(profile: Profile, name: str, most: int) -> int | None:
-    """A number of the profile; none when it is missing or makes no sense."""
+    """A number from the profile; none if it is missing or implausible."""
     text = profile.settings.get(name, "")
     return int(text) if re.fullmatch(r"\d{1,9}", text) and int(text) <= most else None
 
 
 def segment_bytes(profile: Profile | None) -> int:
-    """Size of a file of WAL; 16 MiB when the profile does not say."""
+    """Size of a WAL file; 16 MiB if the profile does not contain it."""
     text = profile.settings.get(SEGMENT, "") if profile else ""
     size = int(text) if re.fullmatch(r"\d{7,10}", text) else 0
     return size if 1 << 20 <= size <= 1 << 30 and size & (size - 1) == 0 else 16 << 20
@@ -176,23 +175,23 @@ def _is_known(name: str, version: Version) -> bool:
 
 
 def preloaded(restored: RestoredProfile, version: Version) -> list[str]:
-    """Libraries that the server of the restored data loads: those that are installed; in an isolated copy the quiet ones only."""
+    """Installed libraries that the server of restored data loads; in an isolated copy, only those known to be passive."""
     installed = [name for name in wanted_libraries(restored.profile) if has_library(version, name)]
     return [name for name in installed if name in _QUIET] if restored.isolated else installed
 
 
 def withheld(profile: Profile) -> list[str]:
-    """Libraries that an isolated copy does not load, since they may act on their own."""
+    """Libraries that an isolated copy does not load, since they may act independently."""
     return [name for name in wanted_libraries(profile) if name not in _QUIET]
 
 
 def wanted_libraries(profile: Profile) -> list[str]:
-    """Names of the preloaded libraries of the source, without those that are no plain names."""
+    """Names of the source's preloaded libraries; entries that are not plain names are ignored."""
     return [name for name in profile.plugins if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name)]
 
 
 def has_library(version: Version, name: str) -> bool:
-    """Whether the server's own directory of libraries holds it."""
+    """Whether the server's library directory contains it."""
     return (library_dir(version.programs["server"]) / f"{name}.so").is_file()
 
 
@@ -207,7 +206,7 @@ def library_dir(program: Path) -> Path:
 
 
 def password_method(data_dir: Path) -> str:
-    """How users of restored data prove who they are: by scram, or by md5 as well where there are or may be such passwords."""
+    """How users of restored data authenticate: scram, or also md5 if there are or may be md5 passwords."""
     restored = read_restored_profile(data_dir)
     if restored is None:
         return "md5" if (data_dir / FOUND).exists() else "scram-sha-256"
@@ -215,7 +214,7 @@ def password_method(data_dir: Path) -> str:
 
 
 def recovery_settings(profile: Profile | None, segment_size: int, version: Version) -> str:
-    """Lines for a private server that replays WAL of a source: what it checks, and libraries with records of their own."""
+    """Settings of a private server that replays a source's WAL: minimum values, and libraries with their own WAL records."""
     base: Options = {"max_wal_size": "128MB", "max_prepared_transactions": 1000}
     known = Profile(settings={SEGMENT: str(segment_size)}) if profile is None else profile
     options = base | {name: value for name, value in carried(known, version, base).items() if name not in AS_THERE}

@@ -1,4 +1,4 @@
-"""Asks a restored server whether it has what its profile says, and disables what an isolated copy must not do."""
+"""Compares a restored server with its profile, and disables what an isolated copy must not do."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def check(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     try:
         found = read.read_profile(server)
     except StrongroomError as error:
-        with connect(server, timeout=5, patience=10) as connection:  # raises when it has gone, and that fails the restore
+        with connect(server, timeout=5, patience=10) as connection:  # raises if the server died, which fails the restore
             query(connection, "SELECT 1")
         message = f"{where(server)} could not be compared with what it was when the backup was taken: {error.message}"
         return [*notices, Notice(item="databases", effect="warn", message=message)]
     notices += _lacking(server, profile, found, isolated=isolated)
-    with suppress(psycopg.Error, StrongroomError):  # a database that lets nobody in, as at the source
+    with suppress(psycopg.Error, StrongroomError):  # a database that allows no connections, as at the source
         notices += _unreadable(server, profile)
     return notices
 
 
 def _isolate(server: Server) -> Iterator[Notice]:
-    """Subscriptions are disabled, and cut off from their slots, which belong to the source: dropping one would drop its slot."""
+    """Disable subscriptions and detach them from their slots at the source: dropping an attached one would drop its slot."""
     with connect(server) as connection:
         rows = query(
             connection,
@@ -100,7 +100,7 @@ def _lacking(server: Server, profile: Profile, found: Profile, *, isolated: bool
 
 
 def _unreadable(server: Server, profile: Profile) -> Iterator[Notice]:
-    """Tables whose access method is not PostgreSQL's own: a row of each is read."""
+    """Tables with foreign access methods that cannot be read: one row of each is tried."""
     if not profile.facts.get("access_methods"):
         return
     broken = []

@@ -1,4 +1,4 @@
-"""How text is sorted: by rules of the C library or of ICU, which change with their versions, and make indexes wrong then."""
+"""Collations: rules of the C library or of ICU for sorting text. If a new version changes them, indexes become wrong."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from strongroom.system.children import run_program
 
 _PROVIDERS: dict[str, Literal["libc", "icu", "builtin"]] = {"c": "libc", "i": "icu", "b": "builtin"}
 _VERSIONED = 150000
-"""The first version that tells the version of a database's collation."""
+"""The first version that records the version of a database's collation."""
 
 
 def read_collations(connection: Connection) -> list[Collation]:
-    """Those of all databases, with the versions that are in use now."""
+    """Read the collations of all databases, with the versions in use now."""
     ((number,),) = query(connection, "SELECT current_setting('server_version_num')::int")
     version = "pg_database_collation_actual_version(oid)" if number >= _VERSIONED else "NULL"
     statement = f"SELECT to_jsonb(d) - 'datacl' - 'datname', {version} FROM pg_database d WHERE datallowconn"  # noqa: S608 - constants
@@ -35,12 +35,12 @@ def read_collations(connection: Connection) -> list[Collation]:
         name = database["datcollate"] if provider == "libc" else database.get("datlocale") or database.get("daticulocale") or ""
         found.add((provider, name, actual))
         if provider != "libc":
-            found.add(("libc", database["datctype"], None))  # has to be there all the same
+            found.add(("libc", database["datctype"], None))  # must exist even so
     return [Collation(provider=p, locale=n, version=v) for p, n, v in sorted(found, key=lambda each: (each[0], each[1]))]
 
 
 def find_differences(program: Path, collations: Sequence[Collation]) -> list[str]:
-    """What is different for a server ``program`` of this host from where the backup was taken."""
+    """Differences between the collations of a server ``program`` on this host and those at the source."""
     return list(_differences(program, collations))
 
 
@@ -78,7 +78,7 @@ def _libc_version() -> str | None:
 
 
 def _icu_version(program: Path, name: str) -> str | None:
-    """As the server asks for it, of the library that it was linked with; none when there is no telling."""
+    """The version as the server reads it, from the library that it is linked with; none if it cannot be determined."""
     found = _icu(program)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What a restore meets at its target: the profile of the source against what the target has."""
+"""Compares the profile of the source with the target of a restore."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _compare(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
 
 
 def _places(profile: Profile, server: Server, chosen: Collection[str]) -> Iterator[Notice]:
-    """What lies elsewhere at the source, and will lie in the data directory."""
+    """Directories that are outside the data directory at the source and will be inside it."""
     moved = [
         f"{space.name} ({space.location})"
         for space in tablespaces.of_profile(profile)
@@ -96,12 +96,12 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
 
 
 def _of_owner(profile: Profile, server: Server) -> Iterator[Notice]:
-    """The configuration of an adopted server stays: it has to allow for what the data hold."""
+    """An adopted server keeps its configuration, which must support what the data contains."""
     try:
         with connect(server, timeout=5, patience=10) as connection:
             rows = query(connection, "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY(%s)", list(carry.AT_LEAST))
     except (StrongroomError, psycopg.Error):
-        return  # it is stopped; its start shows what it allows, and the previous data is restored if it fails
+        return  # it is stopped: its start shows what it supports; if it fails, the previous data is put back
     prepared = any(notice.item == "prepared transactions" for notice in profile.notices)
     for name, value in rows:
         wanted = carry.number(profile, name, carry.AT_LEAST[name])

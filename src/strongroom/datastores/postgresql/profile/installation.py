@@ -1,4 +1,4 @@
-"""What an installation brings with it, beside its version, that data depends on: the form of its catalogs, and time zones."""
+"""Properties of an installation, besides its version, that data depends on: the catalog version and time zones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from strongroom.datastores.postgresql.server.versions import series, version_of
 from strongroom.datastores.toolkit import installed
 
 _FOLDER = re.compile(rb"\0PG_(\d+)_(\d{9})\0")
-"""The directory that a server makes in a tablespace has its catalog version in its name."""
+"""The name of a server's directory in a tablespace contains its catalog version."""
 _ZONES = Path("/usr/share/zoneinfo/tzdata.zi")
 
 
 def catalog_version(program: Path) -> int | None:
-    """The one form of the catalogs that a server program reads; none when there is no telling.
+    """The only catalog version that a server program reads; none if it cannot be determined.
 
-    Releases of a series have the same. Betas and release candidates may each have their own.
+    All releases of a series have the same. Each beta and release candidate may have its own.
     """
     try:
         return _catalog_version(program, program.stat().st_mtime_ns)
@@ -28,7 +28,7 @@ def catalog_version(program: Path) -> int | None:
 
 @lru_cache(maxsize=16)
 def _catalog_version(program: Path, mtime_ns: int) -> int | None:
-    """Remembered until the file changes: packages are upgraded under an agent that runs."""
+    """Cached until the file changes: packages may be upgraded while the agent runs."""
     try:
         with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             found = {(int(major), int(number)) for major, number in _FOLDER.findall(content)}
@@ -40,7 +40,7 @@ def _catalog_version(program: Path, mtime_ns: int) -> int | None:
 
 
 def zones_version(program: Path) -> str | None:
-    """The release of the time zones that a server uses; none where it has its own, which come with its version."""
+    """The release of the host's time zones; none if the server has its own, which depend on its version only."""
     said = installed.ask_program(program.with_name("pg_config"), "--sharedir")
     folders = [Path(said.strip())] if said else [program.parent.parent / "share" / name for name in ("postgresql", "")]
     if any((folder / "timezone").is_dir() for folder in folders):

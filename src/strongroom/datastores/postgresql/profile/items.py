@@ -1,4 +1,4 @@
-"""The profile table of PostgreSQL: every item with what a restore does about it."""
+"""The profile table of PostgreSQL: every item, and what a restore does about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the facts of a server mean for its backups and restores, as sentences with a remedy."""
+"""Notices: what the facts of a server mean for its backups and restores, with a remedy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _OTHER_LOGINS = ("ldap", "gss", "sspi", "radius", "pam", "bsd", "cert", "oauth")
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of many names."""
+    """List the names; only the first ones if there are many."""
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def strings(facts: Mapping[str, Fact], name: str) -> list[str]:
-    """A fact that is a list; an empty one when it is missing or is something else."""
+    """A fact that is a list of strings; empty if it is missing or something else."""
     found = facts.get(name)
     return found if isinstance(found, list) else []
 
@@ -147,5 +147,5 @@ def of_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequen
 
 
 def unlogged(names: Sequence[str]) -> str:
-    """What is absent by nature."""
+    """The notice about unlogged tables, which no backup contains."""
     return f"unlogged tables and sequences are empty after a restore: {some(sorted(names))}"

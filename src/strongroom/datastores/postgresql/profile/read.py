@@ -1,4 +1,4 @@
-"""Reads the server profile: what a restore depends on at its source, by SQL and by a walk of the data directory."""
+"""Reads the server profile, what a restore depends on at its source: by SQL and by a walk through the data directory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _SIZES = frozenset(
         "min",
     ]
 )
-"""First words of settings of size, speed and logging, which are the target's own."""
+"""First words of settings for size, speed and logging, which the target decides."""
 
 
 _BY_TIME_ZONE: LiteralString = (
@@ -64,17 +64,17 @@ _BY_TIME_ZONE: LiteralString = (
     ") e JOIN pg_class c ON c.oid = e.id"
     " WHERE c.oid >= 16384 AND NOT c.relispartition AND e.said ~* 'time zone|timezone|date_trunc'"
 )
-"""Indexes, partitioned tables and tables with generated columns whose stored values were computed by rules of time zones.
+"""Indexes, partitioned tables and tables with generated columns whose stored values depend on time zone rules.
 
-Partitions, of which there may be very many, go with their table or index.
-To show an expression, the server locks its table, and loads the libraries of the types of its constants.
+Partitions, of which there may be very many, are covered by their table or index.
+To show an expression, the server locks its table and loads the libraries of the types of its constants.
 """
 _LOCKED = "2s"
-"""How long a table that another session has locked is waited for."""
+"""How long to wait for a table that another session has locked."""
 
 
 def read_profile(server: Server) -> Profile:
-    """Raises ServerFailed, ConfigurationError."""
+    """Read the profile of a server. Raises ServerFailed, ConfigurationError."""
     try:
         with connect(server, patience=60) as connection:
             reading = _Reading(server, connection)
@@ -87,7 +87,7 @@ def read_profile(server: Server) -> Profile:
 
 
 def ask(connection: Connection, sql: LiteralString, *values: object) -> list[tuple[Any, ...]] | None:
-    """Rows; none when the account may not look, or the server is too old to have what is asked for."""
+    """Query rows; none if the user lacks the right, or the server is too old for the statement."""
     try:
         return query(connection, sql, *values)
     except (
@@ -127,7 +127,7 @@ class _Reading:
         self._unlogged: list[str] = []
 
     def whole_server(self) -> None:
-        """What all databases share."""
+        """Read what all databases share."""
         self._read_settings()
         self._read_control()
         self._read_roles()
@@ -175,7 +175,7 @@ class _Reading:
         self._facts["not_carried"] = sorted(not_carried)
         known = {name: setting for name, setting, *_ in rows}
         preloaded = [part.strip().strip('"') for part in known["shared_preload_libraries"].split(",")]
-        self._plugins = [part for part in dict.fromkeys(preloaded) if part]  # in their order, on which some of them depend
+        self._plugins = [part for part in dict.fromkeys(preloaded) if part]  # the order matters to some of them
         self._facts["data_checksums"] = known["data_checksums"]
         self._facts["archive_mode"] = known["archive_mode"]
         self._facts["synchronous_standby_names"] = bool(known["synchronous_standby_names"])
@@ -227,7 +227,7 @@ class _Reading:
         self._notices += notices.of_prepared([shown(gid) for (gid,) in prepared])
 
     def database(self, name: str) -> None:
-        """What one database holds. One that does not let us in, or whose catalog is locked, is named."""
+        """Read what one database contains. Add its name to ``unread`` if it refuses connections or its catalog is locked."""
         try:
             with connect(self._server, name, patience=60) as connection:
                 self._read_objects(connection, shown(name))
@@ -250,7 +250,7 @@ class _Reading:
         triggers = query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'")
         self._lists["login_triggers"] |= {f"{database}.{shown(name)}" for (name,) in triggers}
         for table, what in (("cron.job", "pg_cron"), ("pgagent.pga_job", "pgagent"), ("partman.part_config", "pg_partman")):
-            found = query(  # to_regclass would want rights on the schema
+            found = query(  # to_regclass would require rights on the schema
                 connection,
                 "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = %s",
                 table,
@@ -273,7 +273,7 @@ class _Reading:
         self._lists["by_time_zone"] |= _computed_by_time_zone(connection, database)
 
     def _column_collations(self, connection: Connection) -> list[tuple[str]]:
-        """Of columns, indexes, domains and functions of users; the databases' own are in ``BackupResult.collations``."""
+        """Collations of columns, indexes, domains and functions; those of databases are in ``BackupResult.collations``."""
         rows = query(
             connection,
             "SELECT DISTINCT to_jsonb(c) - 'collname', pg_collation_actual_version(c.oid) FROM pg_collation c"
@@ -288,7 +288,7 @@ class _Reading:
         return found
 
     def profile(self) -> Profile:
-        """All that was found."""
+        """The profile with everything that was read."""
         self._facts |= {name: sorted(found) for name, found in self._lists.items()}
         self._notices += notices.of_objects(self._facts, self._plugins, self._unread)
         if self._unlogged:
@@ -305,7 +305,7 @@ class _Reading:
 
 
 def _computed_by_time_zone(connection: Connection, database: str) -> set[str]:
-    """A table that is locked, or a library that is not on this host, hides those of its database, and nothing else of it."""
+    """Names of such indexes and tables. A locked table or a missing library hides those of its database, but no other fact."""
     try:
         with connection.transaction():
             query(connection, SQL("SET LOCAL lock_timeout = {}").format(Literal(_LOCKED)))
@@ -330,4 +330,4 @@ _OWN = frozenset(
         "idle_session_timeout", "transaction_timeout", "zero_damaged_pages", "ignore_checksum_failure",
     }
 )  # fmt: skip
-"""Settings of which nobody expects that a new server has them."""
+"""Settings that nobody expects to be copied to a new server."""

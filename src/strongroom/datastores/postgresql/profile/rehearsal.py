@@ -1,4 +1,4 @@
-"""Starts a private server on prepared data and reads all of it: every table, every index. The data is scrap afterwards."""
+"""Starts a private server on prepared data and reads every table and index. The data must not be used afterwards."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ from strongroom.system.users import current_user, find_owner
 _SCHEMA = "strongroom_check"
 _MOST_THREADS = 4
 _PATIENCE = 0
-"""No limit: a large table takes its time, and a server that hangs is ended for that."""
+"""No limit: a large table may take long, and a server that hangs is stopped for that reason."""
 _NOT_YET = ("nothing listens at", "there is no socket", "timeout expired", "the database system is", "is still in recovery")
-"""Signs of a server that replays its WAL, which may take long."""
+"""Parts of errors while a server replays its WAL, which may take long."""
 _LONGEST_REFUSAL = 30.0
-"""Seconds in which a server that answers may refuse us: it will not change its mind, and every refusal looks like progress."""
+"""Seconds for which a server may refuse connections. A refusal is final, but every refusal looks like progress."""
 _NOT_HERE = ("42883", "0A000")
-"""SQLSTATEs of what needs a function or a feature that is not on this host."""
+"""SQLSTATEs for functions and features that this host lacks."""
 _NOT_LOADED = ("could not access file", "could not load library")
-"""How messages begin of what needs a library that is not on this host. Other files that cannot be opened are damage."""
+"""How messages begin if this host lacks a library. Other files that cannot be opened are damage."""
 _NO_RESOURCES = "53"
-"""The class of SQLSTATEs of a host that is full, or has no memory."""
+"""The class of SQLSTATEs for a full disk or insufficient memory."""
 _KILLED = "was terminated by signal 9"
 _NO_LOCALE = "incompatible with operating system"
-"""What a server says whose C library does not know the locale of a database."""
+"""Part of a server's message if its C library does not know the locale of a database."""
 _END = 2.0
-"""Seconds that a server which lost our connection may take to be gone."""
+"""Seconds that a server may take to exit after its connection broke."""
 _LOUD = ("-c", "autovacuum=off", "-c", "fsync=off", "-c", "logging_collector=off", "-c", "log_min_messages=warning")
 
 
@@ -64,14 +64,14 @@ class _Found:
     broken: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     hindered: str = ""
-    """What this host lacks to read a table."""
+    """Why this host cannot read a table."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 _ALLOW = """DO $$ DECLARE name text; BEGIN
 FOR name IN SELECT datname FROM pg_database WHERE NOT datallowconn AND datconnlimit <> -2
 LOOP EXECUTE format('ALTER DATABASE %I ALLOW_CONNECTIONS true', name); END LOOP; END $$"""
-"""On the server, since a name may have bytes that are no text."""
+"""Runs on the server, since a name may contain bytes that are not text."""
 
 
 def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> Rehearsal:
@@ -101,7 +101,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
 
 
 def _require_catalogs(version: Version, profile: Profile | None) -> None:
-    """Raise VersionMismatch where no server can start on the data, as those of two release candidates."""
+    """Raise VersionMismatch if no installed server can start on the data, for example between two release candidates."""
     there = profile.facts.get("catalog_version") if profile is not None else None
     here = installation.catalog_version(version.programs["server"])
     if isinstance(there, int) and here is not None and there != here:
@@ -112,7 +112,7 @@ def _require_catalogs(version: Version, profile: Profile | None) -> None:
 
 
 def _end_prepared(server: Server, database: str) -> None:
-    """Roll prepared transactions back: nobody may wait for their locks, and the data is scrap afterwards."""
+    """Roll prepared transactions back, since their locks would block readers. The data is not used afterwards."""
     with connect(server, database) as connection:
         for (name,) in query(connection, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
             query(connection, SQL("ROLLBACK PREPARED {}").format(Literal(name)))
@@ -120,7 +120,7 @@ def _end_prepared(server: Server, database: str) -> None:
 
 @contextmanager
 def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Server]:
-    """A server that nobody but us can reach. Raises ServerFailed when it does not come up."""
+    """A running server that only this process can reach. Raises ServerFailed if it does not start."""
     base = work_dir / "server"
     make_directory(base, find_owner(work_dir))
     server = Server(
@@ -204,7 +204,7 @@ def _compare(expected: dict[str, int], tables: dict[str, int], found: _Found) ->
 
 
 def _has_same_libc(profile: Profile | None) -> bool:
-    """Whether the C library is that of the source, as far as is known. Servers before 15 do not remember its version."""
+    """Whether the C library is that of the source, as far as known. Servers before 15 do not record its version."""
     there = profile.facts.get("libc") if profile is not None else None
     return there in (None, "unknown", os.confstr("CS_GNU_LIBC_VERSION"))
 
@@ -235,16 +235,16 @@ def _read_database(server: Server, database: str, found: _Found, *, same_libc: b
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Something to read."""
+    """An object to read."""
 
     name: str
     statement: str
     kind: str
-    """table, check or index."""
+    """``table``, ``check`` or ``index``."""
 
 
 def _prepare(connection: Connection) -> tuple[str | None, str | None]:
-    """The schemas of the extensions that look closer; none where they are not installed. The owner's triggers stay quiet."""
+    """Create amcheck and pg_prewarm if the host has them, and return their schemas. Disables the owner's event triggers."""
     for (name,) in query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtenabled <> 'D'"):
         query(connection, SQL("ALTER EVENT TRIGGER {} DISABLE").format(Identifier(name)))
     return _extension(connection, "amcheck"), _extension(connection, "pg_prewarm")
@@ -253,7 +253,7 @@ def _prepare(connection: Connection) -> tuple[str | None, str | None]:
 def _extension(connection: Connection, name: str) -> str | None:
     place = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = %s"
     if not query(connection, "SELECT 1 FROM pg_available_extensions WHERE name = %s", name):
-        return None  # also where the data has it: its library is not on this host
+        return None  # even if the data has it: this host lacks its library
     rows = query(connection, place, name)
     if not rows:
         try:
@@ -308,12 +308,12 @@ _CHECK = "SELECT format('block %s, row %s: %s', blkno, offnum, msg) FROM {}.veri
 
 
 def _fill(statement: str, *names: str) -> str:
-    """Names are quoted by the server already."""
+    """Insert names, which the server has already quoted, into a statement."""
     return statement.format(*names)
 
 
 def _has_same_collations(connection: Connection, server: Server) -> bool:
-    """Whether text is sorted here as at the source. Where it is not, an index is not damaged because it has another order."""
+    """Whether this host sorts text as the source does. If not, a different order does not mean that an index is damaged."""
     differ = ["SELECT 1 FROM pg_collation WHERE collversion <> pg_collation_actual_version(oid)"]
     if int(server.version.series) >= 15:
         differ.append(
@@ -329,19 +329,19 @@ def _has_same_collations(connection: Connection, server: Server) -> bool:
 
 
 def _read_pieces(server: Server, database: str, work: queue.SimpleQueue[_Piece], found: _Found, trusted: bool) -> None:
-    """Until nothing is left. A server that dies leaves work behind."""
+    """Read pieces until none are left. If the server dies, pieces remain."""
     with suppress(StrongroomError, queue.Empty), connect(server, database, patience=_PATIENCE) as connection:
         while True:
             _read_piece(connection, work, database, found, trusted)
 
 
 def is_missing_library(sqlstate: str | None, said: str) -> bool:
-    """Whether an error comes from this host, which lacks a library, and not from the data."""
+    """Whether the cause of an error is a library that this host lacks, not the data."""
     return sqlstate in _NOT_HERE or said.startswith(_NOT_LOADED) or "shared_preload_libraries" in said
 
 
 _TOO_LONG = "invalid memory alloc request size"
-"""Said of damaged values, and of a bytea of more than 512 MB, whose text would have more than 1 GB."""
+"""The message for damaged values, and for a bytea of more than 512 MB, whose text would be larger than 1 GB."""
 _BINARY = " (FORMAT binary)"
 
 
@@ -364,7 +364,7 @@ def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], databas
         elif is_missing_library(error.sqlstate, said):
             missing = said
         elif _TOO_LONG in said and piece.kind == "table" and not piece.statement.endswith(_BINARY):
-            work.put(replace(piece, statement=piece.statement + _BINARY))  # damage shows there, too
+            work.put(replace(piece, statement=piece.statement + _BINARY))  # damage causes an error there, too
             return
         else:
             problem = said

@@ -23,11 +23,11 @@ _LONGEST = 200
 
 
 def look(data_dir: Path) -> list[Notice]:
-    """What the data directory has that a backup or a restore in place would stumble over."""
+    """Find links, mount points and files that would disturb a backup or a restore in place."""
     try:
         walked = nets.walk(data_dir, skip=_SKIP)
     except OSError:
-        return []  # the server tells the rest; who reads the files says which cannot be read
+        return []  # the server reports the rest; readers report files that they cannot read
     return [*_of_oddities(data_dir, walked.oddities), *_of_managers(data_dir)]
 
 
@@ -88,7 +88,7 @@ def _is_tablespace(path: str) -> bool:
 
 
 def _is_readable(path: Path, uid: int) -> bool:
-    """By the OS user of the server, as far as the mode tells."""
+    """Whether the server's OS user can read it, according to its mode."""
     with suppress(OSError):
         found = path.lstat()
         wanted = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else 0)
@@ -102,7 +102,7 @@ def _some(names: list[str]) -> str:
 
 
 def _of_managers(data_dir: Path) -> Iterator[Notice]:
-    """Programs that start, stop and replace servers automatically."""
+    """Notices about programs that start, stop and replace servers automatically."""
     text = None
     with suppress(Exception):
         text = read_text(data_dir / "patroni.dynamic.json", limit=1 << 20)

@@ -1,12 +1,12 @@
-"""Restoring a chain of incrementals that are changed blocks: in one pass, newest first, each block written once, nothing staged.
+"""Restores a chain with incrementals of changed blocks: in one pass, newest first; each block is written once, nothing is staged.
 
-Every file that is read is proven by the list of files of its own backup. What comes out has no such list: there the checksums of
-its pages prove that each came to its place, where the database has them.
+Every file is verified by the list of files of its own backup while it is read. The result has no such list; if the database has
+page checksums, they prove that each page is in its place.
 
-A visibility map that is known by its changed blocks only is left out of what servers before 17.12 and 18.6 gave. They report no
-block of a map whose bits a change of rows has cleared, and of none that a cut of the table has changed while neither checksums
-nor ``wal_log_hints`` were on. With an old map, index-only scans find rows that were deleted, and VACUUM passes over pages that it
-has to freeze. Without one all rows are looked at, and VACUUM creates it again.
+Visibility maps of which only changed blocks are known are omitted if the server is older than 17.12 or 18.6. Such servers do not
+report blocks of a map in which a change of rows cleared bits, or which a truncation changed while both checksums and
+``wal_log_hints`` were off. With an outdated map, index-only scans return deleted rows, and VACUUM skips pages that it has to
+freeze. Without a map, all rows are checked, and VACUUM recreates the map.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _MAX_SMALL = 64 * 1024
 
 
 def is_blocks(link: ChainLink) -> bool:
-    """Whether a backup has the changed blocks since the previous one."""
+    """Whether a backup consists of the blocks that changed since the previous one."""
     return link.positions.blocks_from is not None
 
 
 def has_list(link: ChainLink) -> bool:
-    """Whether its list of files can be read before the files, so that each is proven while it is written.
+    """Whether its list of files can be read before the files, so that each is verified while it is written.
 
-    Without an index, or with one that is lost or damaged, a full can still be restored from its whole stream.
+    If the index is missing or damaged, a full can still be restored from its complete stream.
     """
     try:
         return MANIFEST in link.files()
@@ -65,17 +65,18 @@ def has_list(link: ChainLink) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What the newest backup of a chain says of its files."""
+    """What the newest backup of a chain records about its files."""
 
     manifest: Manifest
     left_out: int
-    """Visibility maps."""
+    """Number of visibility maps that were omitted."""
 
 
 def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Merged:
-    """Write what the newest of ``chain`` is into ``target``. A full alone is a chain, too.
+    """Write the state of the newest backup of ``chain`` into ``target``. A full alone is a chain, too.
 
-    Memory does not grow with the database. Raises ArtifactCorrupt, StorageError, OSError. ``pg_control`` is written last.
+    Memory use does not depend on the size of the database. ``pg_control`` is written last. Raises ArtifactCorrupt, StorageError,
+    OSError.
     """
     _require_order(chain)
     held: set[Output] = set()
@@ -113,7 +114,7 @@ def _require_order(chain: Sequence[ChainLink]) -> None:
 
 
 def _list_of(link: ChainLink) -> Manifest:
-    """The list of files of one backup, proven to be its own."""
+    """The list of files of one backup, verified to belong to it."""
     tar = TarReader(link.extract([MANIFEST]))
     member = next(tar.members())
     data = b"".join(tar.data())
@@ -130,13 +131,13 @@ def _list_of(link: ChainLink) -> Manifest:
 
 
 def tells_maps(number: str) -> bool:
-    """Whether the server of a backup noted each block of a visibility map that had changed."""
+    """Whether a server of this version reports every changed block of visibility maps."""
     return key(number) >= key(_TELL_MAPS.get(series(number), f"{series(number)}.0"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    """Which blocks of a file an older backup is still to give. As bits: there may be very many."""
+    """The blocks of a file that an older backup still has to provide. As bits, since there may be very many."""
 
     length: int
     bits: bytes
@@ -150,21 +151,21 @@ class _Missing:
 
 
 class _Merger:
-    """What is known of the files of the target while the chain is read from its end to its beginning."""
+    """The state of the target's files while the chain is read from its end to its beginning."""
 
     def __init__(self, target: Path, writer: Writer, held: set[Output]) -> None:
-        """``held`` are the files that are open."""
+        """``held``: the open files."""
         self._target = target
         self._writer = writer
         self._missing: dict[str, _Missing] = {}
         self._maps: set[str] = set()
-        """Visibility maps that are put together of blocks."""
+        """Visibility maps that are assembled from blocks."""
         self._control: bytes | None = None
         self._judged = False
         self._open = held
 
     def newest(self, link: ChainLink, manifest: Manifest) -> None:
-        """Everything of it; its files are the files of the target."""
+        """Write the newest backup: its files are the files of the target."""
         self._judged = link.pages is not None
         files = {file.name: file for file in manifest.files}
         tar = TarReader(link.chunks())
@@ -183,7 +184,7 @@ class _Merger:
             raise corrupt("the stream holds no pg_control")
 
     def older(self, link: ChainLink) -> None:
-        """The blocks of it that no newer backup has. A file that it holds whole is complete then."""
+        """Write the blocks of an older backup that no newer one has. A file that it contains completely is then complete."""
         if not self._missing:
             return
         held = {file.name: file for file in _list_of(link).files}
@@ -215,13 +216,13 @@ class _Merger:
         raise corrupt(f"the stream lacks {len(names)} files that its index names")
 
     def leave_out_maps(self) -> int:
-        """Remove those that are put together of blocks; how many."""
+        """Remove visibility maps that were assembled from blocks; their number."""
         for path in self._maps:
             (self._target / path).unlink()
         return len(self._maps)
 
     def finish(self) -> None:
-        """Nothing may be missing; then the database may be seen as one."""
+        """Check that no block is missing, then write ``pg_control``, which makes the directory a database."""
         if self._missing:
             raise corrupt(
                 f"no backup of the chain holds all blocks of {len(self._missing)} files: {', '.join(sorted(self._missing)[:10])}"
@@ -258,7 +259,7 @@ class _Merger:
             output.write(0, b"".join(lines))
 
     def _unchanged(self, link: ChainLink, path: str, head: bytes) -> None:
-        """An older incremental has no block of the file, as of most files: at most it tells that the file was cut."""
+        """Handle a file of which an older incremental has no block, as is usual: it may record that the file was truncated."""
         if Header.count(head, path):
             raise corrupt(f"{increment_path(path)} is cut off")
         length = Header.parse(head, b"", path, len(head)).until(self._limit(link, path))
@@ -270,14 +271,14 @@ class _Merger:
             self._remember(path, mask)
 
     def _expected(self, files: dict[str, File], member: Member) -> File | None:
-        """What the list says of the file; nothing for WAL, which proves itself."""
+        """The entry for the file in the list; none for WAL, which is verified by its own checksums."""
         expected = files.pop(member.path, None)
         if expected is None and not member.path.startswith("pg_wal/"):
             raise corrupt(f"{member.path} is not in {MANIFEST}")
         return expected
 
     def _limit(self, link: ChainLink, path: str) -> int | None:
-        """To how many blocks the file was cut before this backup, as far as it is known to have been."""
+        """The number of blocks to which the file was truncated before this backup, if known."""
         relation = relation_of(path)
         cut = (link.positions.truncated or {}).get(str(relation[0])) if relation else None
         return None if cut is None or relation is None else max(0, cut - relation[1])
@@ -292,9 +293,9 @@ class _Merger:
         return output
 
     def judge(self, link: ChainLink, path: str, data: memoryview, numbers: Numbers, wanted: Mask | None = None) -> None:
-        """Raises ArtifactCorrupt when a page, one of the ``wanted``, is not what its place wants. Called in any thread.
+        """Raises ArtifactCorrupt if one of the ``wanted`` pages does not belong in its place. Called in any thread.
 
-        Pages that were damaged when the backup read them, and pages that the replay of its WAL writes again, are not checked.
+        Pages that were damaged when the backup read them, and pages that the replay of its WAL rewrites, are not checked.
         """
         relation = relation_of(path)
         if not self._judged or relation is None:
@@ -312,7 +313,7 @@ class _Merger:
 
 
 class _Blocks:
-    """The file ``path`` of the target, to which blocks come. ``missing`` are those that are welcome; none: it is new."""
+    """Writes blocks to the file ``path`` of the target. ``missing`` are the blocks to write; none if the file is new."""
 
     def __init__(self, merger: _Merger, link: ChainLink, path: str, output: Output, missing: Mask | None) -> None:
         self._merger = merger
@@ -322,10 +323,10 @@ class _Blocks:
         self._missing = missing
 
     def fill(self, content: Content, size: int, limit: int | None) -> Mask:
-        """Take the blocks of an incremental file; what is still missing then.
+        """Write the blocks of an incremental file; returns the blocks that are still missing.
 
-        Older backups may give blocks below its length only. Also where a later incremental is longer: there the file was cut and
-        has grown again, and what nobody has of it is empty.
+        Older backups may only provide blocks below its length, even if a later incremental is longer: then the file was truncated
+        and extended again, and blocks that no backup contains are empty.
         """
         head = content.exact(HEAD.size)
         numbers = content.exact(4 * Header.count(head, self._path))
@@ -347,7 +348,7 @@ class _Blocks:
         return self._missing
 
     def complete(self, content: Content, size: int) -> None:
-        """Take what is missing from the whole file of an older backup. What it does not have either is empty."""
+        """Write the missing blocks from the complete file of an older backup. Blocks that it lacks are empty."""
         assert self._missing is not None
         count = size // BLOCK
         wanted = np.zeros(count, np.bool_)
@@ -356,7 +357,7 @@ class _Blocks:
         content.each(partial(self._write, np.arange(count, dtype=np.uint32), wanted))
 
     def _write(self, numbers: Numbers, wanted: Mask, first: int, data: memoryview) -> None:
-        """Blocks from the ``first`` of the content on. In any thread."""
+        """Write the blocks that start with number ``first`` of the content. Called in any thread."""
         here = slice(first, first + len(data) // BLOCK)
         chosen = np.flatnonzero(wanted[here])
         if not len(chosen):
@@ -366,7 +367,7 @@ class _Blocks:
         for start, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(chosen)], strict=True):
             begin = int(chosen[start]) * BLOCK
             self._output.write(int(to[start]) * BLOCK, data[begin : begin + (end - start) * BLOCK])
-        if 2 * len(chosen) > len(data) // BLOCK:  # to judge some more costs less than to copy the others
+        if 2 * len(chosen) > len(data) // BLOCK:  # checking some extra pages costs less than copying the chosen ones
             self._merger.judge(self._link, self._path, data, numbers[here], wanted[here])
         else:
             data = np.frombuffer(data, np.uint8).reshape(-1, BLOCK)[chosen].reshape(-1).data

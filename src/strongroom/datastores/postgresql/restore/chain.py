@@ -1,4 +1,4 @@
-"""Restoring a backup: straight from the stream into the final directory, each file checked there."""
+"""Restores a backup directly from the stream into the final directory; each file is verified there."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _STRAY = (
 )
 _MAX_CONTROL = 64 * 1024
 _RESERVE = 64 << 20
-"""Bytes beyond the data that the replay of the WAL may need."""
+"""Additional bytes that the replay of the WAL may need."""
 
 
 def restore(
     version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
 ) -> Restored:
-    """See the Protocol. Until the end ``target`` is marked as unusable.
+    """See the Protocol. ``target`` is marked as unusable until the end.
 
-    The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: one with a ``backup_label`` does not
-    come up without it. Other WAL is replayed here.
+    The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: with a ``backup_label``, it does not
+    start without this WAL. Other WAL is replayed here.
     """
     wal = [link for link in chain if is_wal(link)]
     base = chain[: len(chain) - len(wal)]
@@ -60,7 +60,7 @@ def restore(
     for each in chain:
         require_series(version, each.server_version, "the server of the backup")
     newest = base[-1]
-    merged = newest.data_size if len(base) > 1 else 0  # of its stream, it is the WAL that comes on top
+    merged = newest.data_size if len(base) > 1 else 0  # size of the stream; the WAL is added to it
     require_space_for(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     left_out = 0
     with unfinished(target):
@@ -74,12 +74,12 @@ def restore(
             needed = _listed(target)
         positions = _check(version, newest, needed, target)
         _require_tablespaces(target)
-        if newest.profile is None:  # nobody looked at its WAL when it was taken
+        if newest.profile is None:  # its WAL was not checked when it was taken
             refuse_tablespaces(version, positions, positions, target, work_dir, required=False)
         facts = _settle(target)
         if wal:
             add_wal(wal, len(base), positions, target, phase)
-            if any(each.positions.system_identifier is None for each in wal):  # of others
+            if any(each.positions.system_identifier is None for each in wal):  # taken by other programs
                 refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
             phase("recover")
             positions = wal[-1].positions
@@ -111,7 +111,7 @@ def _maps(number: int) -> str:
 
 
 def _extract(tar: TarReader, target: Path) -> None:
-    """Unpack a stream without an index, ``pg_control`` last. No link is ever made, so that no path leads outside."""
+    """Unpack a stream without an index, ``pg_control`` last. No links are created, so no path leads outside."""
     control = None
     with Writer() as writer:
         for member in tar.members():
@@ -146,7 +146,7 @@ def _copy(writer: Writer, path: Path, pieces: Iterator[memoryview]) -> None:
 
 
 def _listed(target: Path) -> list[WalRange]:
-    """The directory is, file by file, what the server sent; the WAL that it needs."""
+    """Check every file against the manifest; returns the required WAL."""
     try:
         data = (target / MANIFEST).read_bytes()
     except FileNotFoundError:
@@ -157,14 +157,14 @@ def _listed(target: Path) -> list[WalRange]:
 
 
 def _check(version: Version, link: ChainLink, wal: Sequence[WalRange], target: Path) -> Positions:
-    """All WAL is there, and the directory is what the artifact says that it is."""
+    """Check that all WAL is present and the directory matches the description of the backup."""
     check_wal(wal, target / "pg_wal")
     require_series(version, (read_text(target / "PG_VERSION") or "").strip(), "the server of the backup")
     label = read_text(target / "backup_label") or ""
     start = re.search(rf"^START WAL LOCATION: ({lsn.PATTERN}) ", label, re.MULTILINE)
     newest = wal[-1]
     found = Positions(wal_start=start[1] if start else None, wal_stop=newest.end, timeline=newest.timeline)
-    meant = link.positions  # nothing is known of what others wrote, before it was read
+    meant = link.positions  # empty for backups of other programs, until they were read
     if start is None or meant.wal_start not in (None, found.wal_start) or meant.wal_stop not in (None, found.wal_stop):
         raise ArtifactCorrupt(
             f"the stream is a backup from {found.wal_start} to {found.wal_stop} "
@@ -175,7 +175,7 @@ def _check(version: Version, link: ChainLink, wal: Sequence[WalRange], target: P
 
 
 def _require_tablespaces(target: Path) -> None:
-    """A stream of others may be the archive of the data directory alone. Raises Unsupported."""
+    """Raises Unsupported for a backup of another program that contains the data directory but not its tablespaces."""
     named = re.findall(r"^(\d+) ", read_text(target / "tablespace_map") or "", re.MULTILINE)
     if missing := [oid for oid in named if not (target / "pg_tblspc" / oid).is_dir()]:
         raise Unsupported(
@@ -185,9 +185,9 @@ def _require_tablespaces(target: Path) -> None:
 
 
 def _settle(target: Path) -> dict[str, str]:
-    """Remove what belongs to the source server; return what it had set by ALTER SYSTEM.
+    """Remove what belongs to the source server; return its settings from ALTER SYSTEM.
 
-    Such settings win over our configuration: it could listen, archive or follow a primary as the source does.
+    They would override Strongroom's configuration: the server could listen, archive or follow a primary like the source.
     """
     for name in _STRAY:
         (target / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files of a chain on their way from a stream to where they belong, each proven by the list of files of its own backup."""
+"""Copies files of a chain from a stream to their place, each verified by the list of files of its own backup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PIECE = 256 * BLOCK
 
 
 class Content:
-    """The content of a member on its way into a file: hashed as it passes, in order, and the file closed at its end.
+    """Copies the content of a member into a file: hashes it in order, and closes the file at its end.
 
     Read it with ``copy``; or with ``exact`` and then ``each``.
     """
@@ -48,7 +48,7 @@ class Content:
             offset += len(piece)
 
     def exact(self, size: int) -> bytes:
-        """The next bytes."""
+        """Read exactly ``size`` bytes."""
         data = b"".join(self._take(size))
         if len(data) != size:
             raise corrupt(f"{self._member.path} is cut off")
@@ -57,7 +57,7 @@ class Content:
         return data
 
     def each(self, write: Callable[[int, memoryview], None]) -> None:
-        """Have ``write`` called with the rest in whole blocks, each time with the number of the first, in any thread."""
+        """Call ``write`` with the number of a first block and whole blocks, until the end of the content, in any thread."""
         first = 0
         for piece in self._cut(BLOCK):
             whole = piece[: len(piece) // BLOCK * BLOCK]
@@ -74,7 +74,7 @@ class Content:
             yield piece
 
     def _cut(self, unit: int) -> Iterator[memoryview]:
-        """The rest in pieces that are multiples of ``unit``, but for the last; at least one. They end with a disk's blocks."""
+        """The rest in pieces, at least one. All but the last are multiples of ``unit`` and aligned to blocks of the disk."""
         if not self._left:
             yield memoryview(b"")
         place = 0
@@ -94,7 +94,7 @@ class Content:
     def _work(self, piece: memoryview, write: Callable[[], None], before: Future[None] | None, *, last: bool) -> None:
         write()
         if before:
-            before.result()  # has begun before this did
+            before.result()  # began before this one
         if self._hash:
             self._hash.update(piece)
         if last:
@@ -105,7 +105,7 @@ class Content:
 
 
 def proven(member: Member, tar: TarReader, expected: File) -> bytes:
-    """The content of a small file."""
+    """The verified content of a small file."""
     data = b"".join(tar.data())
     digest = expected.hash()
     digest.update(data)
@@ -119,5 +119,5 @@ def _damaged(path: str, expected: File) -> ArtifactCorrupt:
 
 
 def corrupt(what: str) -> ArtifactCorrupt:
-    """The chain is not what it should be."""
+    """The error for a chain that is damaged or inconsistent."""
     return ArtifactCorrupt(what, remedy="The chain cannot be restored to here; restore a backup before it.")

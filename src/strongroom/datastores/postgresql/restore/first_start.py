@@ -1,8 +1,8 @@
-"""The first start on a restored directory: the server replays the WAL there, and continues in a new timeline.
+"""The first start on a restored directory: the server replays the WAL there, and continues on a new timeline.
 
-Nobody mistakes its WAL then for that of the server that was backed up. It does so where it finds ``recovery.signal``, which it
-removes automatically. Its settings are in ``postgresql.auto.conf``, which wins over the files of an owner, and is taken out
-again when the server has arrived.
+So its WAL cannot be confused with that of the source. The file ``recovery.signal`` requests this; the server removes it
+automatically. The settings for it are in ``postgresql.auto.conf``, which overrides the owner's files, and are removed when the
+server has finished its recovery.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from strongroom.system.users import find_owner
 SIGNAL = "recovery.signal"
 SETTINGS = "postgresql.auto.conf"
 MOST = 4 << 20
-"""Bytes of a file with settings."""
+"""Maximum size of a file with settings in bytes."""
 _SAID = {
-    "restore_command": "false",  # all WAL is in the directory, and an owner's archive continues after the backup
+    "restore_command": "false",  # all WAL is in the directory; the owner's archive also contains WAL after the backup
     "recovery_end_command": "",
     "archive_cleanup_command": "",
     "recovery_target": "",
@@ -27,23 +27,23 @@ _SAID = {
     "recovery_target_time": "",
     "recovery_target_xid": "",
     "recovery_target_timeline": "current",
-    "hot_standby": "off",  # it would refuse to start where fewer connections are allowed than there
+    "hot_standby": "off",  # otherwise the server fails if it allows fewer connections than the source
 }
 _LINES = [f"{name} = '{value}'" for name, value in _SAID.items()]
 _NO_SUBSCRIPTIONS = "max_logical_replication_workers = '0'"
 IN_PLACE = "allow_in_place_tablespaces = 'on'"
-"""Without it, recovery ends at a tablespace that is a directory in the data directory."""
+"""Without it, recovery fails if a tablespace is a directory inside the data directory."""
 
 
 def prepare(data_dir: Path) -> None:
-    """Ask the next server on this directory for it."""
+    """Make the next server on this directory perform a first start."""
     owner = find_owner(data_dir)
     write_file(data_dir / SIGNAL, "", owner)
     write_file(data_dir / SETTINGS, told(data_dir, read_text(data_dir / SETTINGS, limit=MOST) or ""), owner)
 
 
 def told(data_dir: Path, settings: str) -> str:
-    """``settings`` and, where the first start is still to come, what it needs."""
+    """``settings``, and if the first start has not happened yet, the settings for it."""
     if not (data_dir / SIGNAL).exists():
         return settings
     spaces = [IN_PLACE] if has_in_place_tablespaces(data_dir) else []
@@ -51,14 +51,14 @@ def told(data_dir: Path, settings: str) -> str:
 
 
 def withhold_subscriptions(data_dir: Path) -> None:
-    """The next server on this directory, whose configuration is its owner's, runs no subscription until they are disabled."""
+    """Keep the next server on this directory, with its owner's configuration, from running subscriptions until disabled."""
     lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
-    if lines[-1:] != [_NO_SUBSCRIPTIONS]:  # an earlier attempt may have been here
+    if lines[-1:] != [_NO_SUBSCRIPTIONS]:  # an earlier attempt may have written it
         write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in [*lines, _NO_SUBSCRIPTIONS]), find_owner(data_dir))
 
 
 def release_subscriptions(data_dir: Path) -> None:
-    """They are disabled in the data now: the start after this one goes by the owner's setting."""
+    """Restore the owner's setting for the start after this one: subscriptions are now disabled in the data."""
     lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if _NO_SUBSCRIPTIONS in lines:
         write_file(
@@ -76,14 +76,14 @@ def _without(lines: list[str], unwanted: list[str]) -> list[str]:
 
 
 def has_in_place_tablespaces(data_dir: Path) -> bool:
-    """A tablespace is a directory in the data directory, and no link."""
+    """Whether a tablespace is a directory inside the data directory instead of a link."""
     with suppress(FileNotFoundError):
         return any(path.is_dir() and not path.is_symlink() for path in (data_dir / "pg_tblspc").iterdir())
     return False
 
 
 def forget(data_dir: Path) -> None:
-    """Remove its settings after the start, also after an ALTER SYSTEM, which rewrites the file."""
+    """Remove the settings of the first start, even after an ALTER SYSTEM, which rewrites the file."""
     lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if not set(_LINES) <= set(lines):
         return

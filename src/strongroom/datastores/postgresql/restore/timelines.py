@@ -1,7 +1,7 @@
-"""Which timelines a server and its archive have seen, so that a restore in place continues in an unused one.
+"""The timelines that a server and its archive have used, so that a restore in place continues on an unused one.
 
-A server that ends a recovery takes the number after the last history file that it finds, one after the other. Placeholders in
-``pg_wal`` make it pass over numbers that are taken; they go when the server has come up.
+At the end of a recovery, a server looks for history files with consecutive numbers and takes the first unused number. Empty
+files in ``pg_wal`` make it skip numbers that are in use; they are removed when the server has started.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 
 RECORD = "timeline"
-"""In the directory of the instance: the highest timeline that a restore has taken."""
+"""File in the instance's directory with the highest timeline that a restore has used."""
 _MARK = "# reserved by Strongroom: "
 _WAL = "pg_wal"
 _NAME = re.compile(r"([0-9A-F]{8})(?:[0-9A-F]{16}(?:\.\w+)?|\.history)(?:\.(?:gz|bz2|lz4|zst|xz))?")
 _MOST = 10_000
-"""More timelines than a server ever has: whoever writes such a name into a directory does not fill the disk with placeholders."""
+"""More timelines than any server has, so that a forged file name cannot fill the disk with placeholders."""
 _DIRECTORY = re.compile(r"""(/[^\s'"%;|&<>$`]*)/%f""")
 _COMMANDS = ("archive_command", "restore_command")
 
 
 def highest(server: Server) -> int:
-    """The highest timeline that is known of; 1 when the server has none yet."""
+    """The highest known timeline; 1 if the server has no data yet."""
     found = [1]
     with suppress(ConfigurationError, ValueError):
         found.append(int(read_text(server.base_dir / RECORD) or "1"))
@@ -41,7 +41,7 @@ def highest(server: Server) -> int:
 
 
 def _archives(server: Server) -> Iterator[Path]:
-    """Directories that the archive's commands copy to and from."""
+    """Directories that the archive and restore commands use."""
     for command in _commands(server):
         for directory in _DIRECTORY.findall(command):
             yield Path(directory)
@@ -63,13 +63,13 @@ def _commands(server: Server) -> list[str]:
 
 
 def reserve(server: Server, target: Path, timeline: int) -> int:
-    """Make the recovery of ``target``, whose data is of ``timeline``, end on a new one; its number, which is remembered."""
+    """Make the recovery of ``target``, whose data is on ``timeline``, end on a new timeline; record and return its number."""
     last = max(highest(server), timeline)
     for number in range(timeline + 1, last + 1):
         path = target / _WAL / f"{number:08X}.history"
         if not path.exists():
             write_file(path, f"{_MARK}timeline {number} is taken\n", find_owner(target))
-    with suppress(ConfigurationError):  # the history files beside the WAL tell it, too, as long as this data is there
+    with suppress(ConfigurationError):  # while this data exists, the history files in its WAL contain it, too
         write_file(server.base_dir / RECORD, f"{last + 1}\n", find_owner(server.base_dir))
     return last + 1
 
@@ -83,7 +83,7 @@ def release(data_dir: Path) -> None:
 
 
 def announce(target: Path, timeline: int) -> None:
-    """Have the archive, where there is one, store the history of a timeline that began where nothing is archived."""
+    """Make the archive, if any, store the history of a timeline that began on a server without archiving."""
     if timeline > 1 and (target / _WAL / f"{timeline:08X}.history").exists():
         status = target / _WAL / "archive_status"
         status.mkdir(mode=0o700, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Restoring incrementals that are WAL: every file is proven to follow the one before, then the server replays all to the end
-of the last one, or has failed.
+"""Restores incrementals of WAL: verifies that each file follows the previous one, then lets the server replay all of them to the
+end of the last one; otherwise the restore fails.
 
-The recovery runs in a server for a single user, which has neither socket nor port, and ends with its input.
+The recovery runs in single-user mode: the server has neither socket nor port, and exits at the end of its input.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _SAID = re.compile(rf'"reached ({lsn.PATTERN}) on (\d+)"')
 
 
 def is_wal(link: ChainLink) -> bool:
-    """Whether an incremental of this driver is WAL."""
+    """Whether the backup is an incremental of WAL."""
     return link.kind == "incremental" and link.positions.blocks_from is None
 
 
 def add_wal(links: Sequence[ChainLink], first: int, base: Positions, target: Path, phase: Phase) -> None:
-    """Put the WAL of ``links`` beside that of the base, which is in ``target`` already. Raises ArtifactCorrupt.
+    """Add the WAL of ``links`` to that of the base, which is already in ``target``. Raises ArtifactCorrupt.
 
-    ``first`` is the number of the first of them in the whole chain.
+    ``first`` is the position of the first link in the complete chain.
     """
     folder = target / FOLDER
     size = file_size(folder)
@@ -71,9 +71,9 @@ def add_wal(links: Sequence[ChainLink], first: int, base: Positions, target: Pat
 def refuse_tablespaces(
     version: Version, base: Positions, last: Positions, target: Path, work_dir: Path, *, required: bool = True
 ) -> None:
-    """Raises ArtifactCorrupt when the replay of WAL that nobody vouches for would make directories outside of ``target``.
+    """Raises ArtifactCorrupt if the replay of untrusted WAL would create directories outside ``target``.
 
-    ``required``: Unsupported when no program can look.
+    ``required``: raise Unsupported if no program is installed that can check this.
     """
     waldump = find_waldump(version)
     if waldump is None:
@@ -100,9 +100,9 @@ def refuse_tablespaces(
 def recover_wal(
     version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None = None
 ) -> Positions:
-    """Let the server replay all WAL up to the end of the backup, and stop in good order; where it has come to.
+    """Make the server replay all WAL up to the end of the backup and shut down cleanly; returns the position that it reached.
 
-    Raises ToolFailed when it did not come that far. A new timeline begins there.
+    Raises ToolFailed if it did not reach the end. A new timeline begins there.
     """
     assert positions.wal_stop is not None and positions.timeline is not None
     owner = find_owner(target)
@@ -137,7 +137,7 @@ def recover_wal(
 
 
 def _settings(positions: Positions) -> str:
-    """All WAL is there already, so nothing is fetched. Recovery that ends before its target is an error of the server's own."""
+    """All WAL is present, so nothing is fetched. If recovery ends before its target, the server itself fails."""
     return (
         "restore_command = 'false'\n"
         f"recovery_target_lsn = '{positions.wal_stop}'\n"
@@ -148,7 +148,7 @@ def _settings(positions: Positions) -> str:
         "archive_mode = off\n"
         "wal_level = replica\n"
         "shared_buffers = 128MB\n"
-        "fsync = off\n"  # all is made durable at once, when it has succeeded
+        "fsync = off\n"  # everything is synced once, after success
         "lc_messages = 'C'\n"
         "log_timezone = 'UTC'\n"
     )
@@ -177,7 +177,7 @@ def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
 
 
 def file_size(folder: Path) -> int:
-    """Bytes of a file of WAL in this directory. Raises ArtifactCorrupt."""
+    """Size of the WAL files in this directory in bytes. Raises ArtifactCorrupt."""
     size = wal.file_size(folder)
     if size is None:
         raise _corrupt("the full backup holds no WAL")
@@ -185,7 +185,7 @@ def file_size(folder: Path) -> int:
 
 
 def _end(position: str | None, size: int) -> str:
-    """The end of the file that ``position`` is in: a backup holds its last file whole."""
+    """The end of the file that contains ``position``: a backup contains its last file completely."""
     return lsn.format_lsn(-(-lsn.parse_lsn(position or "0/0") // size) * size)
 
 
@@ -221,7 +221,7 @@ def _require_descent(before: Positions, history: wal.History, size: int) -> None
 
 
 def _extract(link: ChainLink, folder: Path, size: int) -> None:
-    """Unpack one incremental. What others wrote may hold WAL that is there already; then it has to be the same."""
+    """Unpack one incremental. Backups of other programs may contain WAL that already exists; then it must be identical."""
     found: set[str] = set()
     tar = TarReader(link.chunks())
     for member in tar.members():

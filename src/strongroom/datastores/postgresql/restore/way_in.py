@@ -1,4 +1,4 @@
-"""Our way into restored data that names no superuser who can log in: by a server for a single user, which asks for nothing."""
+"""Gives Strongroom a login to restored data without a known superuser that can log in: in single-user mode, which needs none."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _REMEDY = "Restore another backup, or look into the log."
 
 
 def is_needed(profile: Profile | None) -> bool:
-    """Where no superuser is known; and where WAL has records of libraries that an isolated copy does not load for its workers.
+    """Whether no superuser is known, or the WAL may have records of libraries that an isolated copy must not load.
 
-    A server for a single user loads them, replays these records and starts no worker.
+    In single-user mode, a server loads these libraries and replays the records without starting their workers.
     """
     return superuser.named(profile) is None or bool(profile is not None and profile.facts.get("wal_resource_managers"))
 
 
 def admit(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> str:
-    """The name of a superuser that can log in; one is made where there is none. It is noted in the data directory.
+    """Find a superuser that can log in, or create one. Its name is recorded in the data directory and returned.
 
-    Replays the WAL of the backup on the way. Raises ToolFailed.
+    This also replays the WAL of the backup. Raises ToolFailed.
     """
     found = _ask(
         version,
@@ -66,7 +66,7 @@ def admit(version: Version, data_dir: Path, work_dir: Path, profile: Profile | N
 def _ask(
     version: Version, data_dir: Path, work_dir: Path, profile: Profile | None, sql: str, pattern: str
 ) -> list[tuple[str, str]]:
-    """What a server for a single user says to ``sql``, a statement a line."""
+    """The output of a server in single-user mode for ``sql``, one statement per line."""
     owner = find_owner(data_dir)
     config, question, log = work_dir / "way_in.conf", work_dir / "way_in.sql", work_dir / f"way_in-{secrets.token_hex(4)}.log"
     write_file(config, settings(profile, data_dir, version), owner)
@@ -84,14 +84,14 @@ def _ask(
 
 
 def settings(profile: Profile | None, data_dir: Path, version: Version) -> str:
-    """Of a private server, which archives nothing and starts nothing."""
+    """Settings of a private server that archives nothing and starts no workers."""
     return (
         "archive_mode = off\n"
         "max_logical_replication_workers = 0\n"
         "synchronous_standby_names = ''\n"
         "hot_standby = off\n"
         "shared_buffers = 128MB\n"
-        "fsync = off\n"  # all is made durable at once, when it has succeeded
+        "fsync = off\n"  # everything is synced once, after success
         "lc_messages = 'C'\n"
         "log_timezone = 'UTC'\n"
     ) + carry.recovery_settings(profile, file_size(data_dir / "pg_wal"), version)

@@ -1,4 +1,4 @@
-"""The account that Strongroom connects as: its own, or on an adopted server the one that the owner gave it."""
+"""The user that Strongroom connects as: its own, or on an adopted server the one that the owner provided."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A role of the server. Without a password the server knows us by the OS user, or trusts us."""
+    """A role of the server. Without a password, the server authenticates it by the OS user or trusts it."""
 
     user: str
     password: str | None = field(default=None, repr=False)
 
 
 def account(server: Server) -> Account:
-    """Raises ConfigurationError when the credentials file is missing or names no account for this server."""
+    """The user for this server. Raises ConfigurationError if the credentials file is missing or contains none for it."""
     if server.credentials_file is not None:
         return _read(server.credentials_file, host_of(server), str(port_of(server)))
     if not server.is_adopted:
@@ -41,7 +41,7 @@ def account(server: Server) -> Account:
 
 @contextmanager
 def recognized(server: Server) -> Iterator[None]:
-    """Connect inside the context. Root acts as the owner of the socket, for servers that check the OS user."""
+    """Connect inside this context: root acts as the owner of the socket, for servers that check the OS user."""
     if not server.is_adopted or server.credentials_file is not None or server.socket is None:
         yield
         return
@@ -50,7 +50,7 @@ def recognized(server: Server) -> Iterator[None]:
 
 
 def connection_options(server: Server, work_dir: Path) -> list[str]:
-    """Options of the server's own programs. A password goes into a file of ``work_dir``, never into a command."""
+    """Options for the server's own programs. A password is written to a file in ``work_dir``, never into a command."""
     us = account(server)
     options = [f"--host={host_of(server)}", f"--port={port_of(server)}", f"--username={us.user}", "--no-password"]
     if us.password is not None:
@@ -62,16 +62,16 @@ def connection_options(server: Server, work_dir: Path) -> list[str]:
 
 
 def _owner(server: Server) -> int:
-    """The OS user that the server runs as, as far as it can be seen; else our own."""
+    """The OS user of the server if it can be determined; otherwise that of this process."""
     if server.socket is not None and os.geteuid() == 0:
         try:
             return (Path(host_of(server)) / f".s.PGSQL.{port_of(server)}").stat().st_uid
         except OSError:
-            pass  # said better when nobody answers
+            pass  # the connection itself reports a better error
     return os.geteuid()
 
 
-# --- the files that owners of servers have already
+# --- files that owners of servers already have
 
 
 def _read(path: Path, host: str, port: str) -> Account:
@@ -97,7 +97,7 @@ def _of_service(lines: Sequence[str]) -> Account | None:
 
 
 def _of_passwords(lines: Sequence[str], host: str, port: str) -> Account | None:
-    """The first line that fits, as libpq reads them; it has to name the user."""
+    """The first matching line, by libpq's rules; it has to name the user."""
     hosts = {"*", host} | ({"localhost"} if host.startswith("/") else set())
     for line in lines:
         fields = _fields(line)
@@ -107,7 +107,7 @@ def _of_passwords(lines: Sequence[str], host: str, port: str) -> Account | None:
 
 
 def _fields(line: str) -> list[str]:
-    """Parted by colons; a backslash takes the next character as it is."""
+    """Split a line at colons; a backslash escapes the next character."""
     fields, escaped = [""], False
     for char in line:
         if escaped or char not in "\\:":

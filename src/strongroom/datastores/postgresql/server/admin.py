@@ -1,8 +1,8 @@
-"""Databases and users, by SQL. Names are hostile: they are checked, quoted, and never formatted into text.
+"""Databases and users, by SQL. Names are untrusted: they are checked, quoted, and never formatted into text.
 
-A database belongs to a role of its own, ``<database>:owner``, that nobody can log in as. Who has rights on the database is a
-member of that role, and what each of them makes there can be read, written and dropped by all. What they are all to own they
-make after ``SET ROLE "<database>:owner"``.
+Each database belongs to its own role, ``<database>:owner``, which cannot log in. Users with rights on the database are members of
+that role, and all of them can read, write and drop what each of them creates. For objects that they own jointly, they use
+``SET ROLE "<database>:owner"`` first.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _OWNER = ":owner"
 _KINDS: tuple[LiteralString, ...] = ("TABLES", "SEQUENCES", "ROUTINES", "TYPES", "SCHEMAS")
 _LONGEST = 63
 _INVALID = ("22", "42", "28", "0L", "0P")
-"""Classes of SQLSTATE that say that the request was wrong."""
+"""Classes of SQLSTATE for invalid requests."""
 
 
 @contextmanager
 def _session(server: Server, doing: str, database: str | None = None) -> Iterator[Connection]:
-    """A connection; what the server refuses comes out as InvalidRequest or ServerFailed that says what was being done."""
+    """A connection. Errors of the server become InvalidRequest or ServerFailed, with what was being done."""
     with connect(server, database) as connection:
         try:
             yield connection
@@ -58,12 +58,12 @@ def _check_name(kind: str, name: str, longest: int, system: frozenset[str]) -> N
 
 
 def check_database(name: str) -> None:
-    """Raises InvalidRequest when no database may have this name."""
+    """Raises InvalidRequest if no database may have this name."""
     _check_name("database", name, _LONGEST - len(_OWNER), SYSTEM_DATABASES)
 
 
 def check_user(name: str, host: str, *, new: bool = False) -> None:
-    """Raises InvalidRequest when no user (no ``new`` one) may have this name or host. Older databases may have a user root."""
+    """Raises InvalidRequest if no user, or no ``new`` one, may have this name or host. Older databases may have a user root."""
     _check_name("user", name, _LONGEST, SYSTEM_USERS | {SUPERUSER} if new else SYSTEM_USERS)
     if host != "%":
         raise InvalidRequest(f"a user of PostgreSQL has no host, and {host!r} was given", remedy="Leave the host out.")
@@ -85,7 +85,7 @@ def _require_databases(connection: Connection, names: Sequence[str]) -> None:
 
 
 def _create(spec: DatabaseSpec) -> Composed:
-    """From template0, the only one that takes another encoding or order."""
+    """CREATE DATABASE from template0, the only template that supports other encodings and collations."""
     statement = SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(spec.name))
     if spec.character_set:
         statement += SQL(" ENCODING {}").format(Literal(spec.character_set))
@@ -95,7 +95,7 @@ def _create(spec: DatabaseSpec) -> Composed:
 
 
 def _own(connection: Connection, database: str) -> str:
-    """The role that owns the database, made when it has none of its own."""
+    """The role that owns the database; created if the database has no role of its own."""
     owner = database + _OWNER
     if not query(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", owner):
         _run(connection, "CREATE ROLE {} NOLOGIN", owner)
@@ -124,7 +124,7 @@ def _refuse_user(connection: Connection, name: str) -> None:
 
 
 def _set_password(connection: Connection, name: str, password: str) -> None:
-    """Only what the server keeps of a password is sent, so that none comes into a log."""
+    """Set a password. Only its verifier is sent, so that the password cannot appear in a log."""
     kept = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     query(connection, SQL("ALTER ROLE {} PASSWORD {}").format(Identifier(name), Literal(kept)))
 
@@ -135,7 +135,7 @@ def _grant(connection: Connection, name: str, databases: Sequence[str]) -> None:
 
 
 def _share(server: Server, name: str, databases: Sequence[str]) -> None:
-    """What the user makes in the databases is for all who have rights on them."""
+    """Share what the user creates in the databases with all users who have rights on them."""
     for database in databases:
         with _session(server, f"grant to user {name!r}", database) as connection, connection.transaction():
             for kind in _KINDS:
@@ -179,7 +179,7 @@ class Databases:
         ]
 
     def create(self, server: Server, specs: Sequence[DatabaseSpec]) -> None:
-        """All are checked before the first is made."""
+        """Create all of them, after checking each."""
         self.check(specs)
         with _session(server, "create a database") as connection:
             for spec in specs:
@@ -195,7 +195,7 @@ class Databases:
                     raise
 
     def drop(self, server: Server, name: str) -> None:
-        """With all that is in it, and whoever is connected."""
+        """Drop a database with its content; sessions in it are terminated."""
         check_database(name)
         with _session(server, f"drop database {name!r}") as connection:
             _require_databases(connection, [name])
@@ -216,7 +216,7 @@ class Users:
                 check_database(name)
 
     def list_all(self, server: Server) -> list[UserSpec]:
-        """Accounts of users, by name, with the databases that they have rights on."""
+        """Users by name, with the databases on which they have rights."""
         with _session(server, "list users") as connection:
             accounts = query(
                 connection,
@@ -236,7 +236,7 @@ class Users:
         return [UserSpec(name=shown(name), host="%", databases=sorted(map(shown, granted[name]))) for (name,) in sorted(accounts)]
 
     def create(self, server: Server, specs: Sequence[UserSpec]) -> None:
-        """All are checked before the first is made."""
+        """Create all of them, after checking each."""
         self.check(specs)
         with _session(server, "create a user") as connection:
             for spec in specs:
@@ -251,7 +251,7 @@ class Users:
             _share(server, spec.name, spec.databases)
 
     def drop(self, server: Server, name: str, host: str) -> None:
-        """With all its rights. What it owns goes to the owner of the database that it is in."""
+        """Drop a user and its rights. Its objects are reassigned to the owner of their database."""
         check_user(name, host)
         doing = f"drop user {name!r}"
         with _session(server, doing) as connection:
@@ -282,7 +282,7 @@ class Users:
                 _set_password(connection, new_name, change.password)
 
     def grant(self, server: Server, name: str, host: str, databases: Sequence[str]) -> None:
-        """All rights on the databases, which must exist."""
+        """Grant all rights on the databases, which must exist."""
         check_user(name, host)
         for database in databases:
             check_database(database)
@@ -293,7 +293,7 @@ class Users:
         _share(server, name, databases)
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
-        """Connections that are open keep what they have."""
+        """Revoke the rights on a database. Open connections keep theirs."""
         check_user(name, host)
         check_database(database)
         with _session(server, f"revoke from user {name!r}") as connection, connection.transaction():
@@ -333,7 +333,7 @@ class Superuser:
         return SUPERUSER
 
     def disable(self, server: Server) -> None:
-        """Connections that are open stay open. What root owns stays as it is."""
+        """Disable root. Open connections stay open, and root keeps its objects."""
         with _session(server, "disable root") as connection, connection.transaction():
             _refuse_own(server)
             names = _open_superusers(connection, server)

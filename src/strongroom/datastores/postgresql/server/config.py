@@ -1,4 +1,4 @@
-"""Files of a server that Strongroom runs itself: configuration, who may log in, an empty database."""
+"""Files of a server that Strongroom runs itself: configuration, authentication, an empty database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def error_log(server: Server) -> Path:
 
 
 def owners_log(server: Server) -> tuple[Path | None, int]:
-    """The newest error log of an adopted server, where it says so or Debian puts it, and the OS user that it has to belong to."""
+    """The newest error log of an adopted server, at its configured or Debian's default path, and the OS user that must own it."""
     try:
         owner = server.data_dir.stat().st_uid
         names = (read_text(server.data_dir / "current_logfiles") or "").splitlines()
@@ -48,14 +48,14 @@ def owners_log(server: Server) -> tuple[Path | None, int]:
 
 
 def port_of(server: Server) -> int:
-    """The port; it is part of the socket's name, too."""
+    """The port, which is also part of the socket's name."""
     if server.socket is not None and (found := re.fullmatch(r"\.s\.PGSQL\.(\d{1,5})", server.socket.name)):
         return int(found[1])
     return server.port or 5432
 
 
 def host_of(server: Server) -> str:
-    """The directory of the socket, whose name the server chooses; the address of an adopted server without a socket."""
+    """The directory of the socket, which the server names itself; for an adopted server without a socket, its address."""
     if server.is_adopted:
         if server.socket is None:
             return server.address or "127.0.0.1"
@@ -81,9 +81,9 @@ def configure(server: Server) -> None:
 
 
 def keep_configuration(server: Server, new: Path) -> None:
-    """What an adopted server has in its data directory beside its data stays as it is: configuration, keys, certificates.
+    """Keep an adopted server's configuration, keys and certificates in its data directory when its data is replaced.
 
-    A backup has an old one of each, and lacks ALTER SYSTEM.
+    A backup contains old ones, and no settings of ALTER SYSTEM.
     """
     if not server.is_adopted:
         return
@@ -92,14 +92,15 @@ def keep_configuration(server: Server, new: Path) -> None:
     if text is not None:
         write_file(new / first_start.SETTINGS, first_start.told(new, text), find_owner(new))
     restored = read_restored_profile(new)
-    if restored is not None and restored.isolated:  # whatever a profile says of subscriptions
+    if restored is not None and restored.isolated:  # whatever the profile contains about subscriptions
         first_start.withhold_subscriptions(new)
 
 
 def _logins(server: Server) -> str:
-    """By the socket our own account, proven by the OS user; by password everybody else. A superuser without one stays out.
+    """The content of pg_hba.conf: Strongroom's user logs in by the socket and OS user, everybody else by password.
 
-    The method ``md5`` takes passwords of both kinds, each in its own way. It is there for restored data with such passwords only.
+    A superuser without a password cannot log in. The method ``md5`` accepts both kinds of passwords; it is used only for restored
+    data with md5 passwords.
     """
     method = carry.password_method(server.data_dir)
     return (
@@ -124,7 +125,7 @@ def _between(low: int, value: int, high: int) -> str:
 
 
 def wal_limit_mb(server: Server) -> int:
-    """MB of WAL that is kept for incrementals: as was set, else a tenth of the file system, at most half of what is free."""
+    """MB of WAL to keep for incrementals: as configured, or a tenth of the file system, at most half of the free space."""
     if server.wal_limit_mb is not None:
         return server.wal_limit_mb
     stat = os.statvfs(server.base_dir)
@@ -169,7 +170,7 @@ def _options(server: Server) -> dict[str, str | int | Path]:
 
 
 def _demanded(data_dir: Path, ram: int) -> dict[str, str | int | Path]:
-    """A server does not start when the least and the most WAL are less than two files of WAL, which may be large."""
+    """Limits for WAL: a server does not start if min_wal_size or max_wal_size is less than two WAL files, which may be large."""
     size = (wal.file_size(data_dir / "pg_wal") or 0) >> 20
     return {"min_wal_size": f"{2 * size}MB", "max_wal_size": _between(4 * size, ram, max(4096, 4 * size))} if size > 16 else {}
 
@@ -185,16 +186,16 @@ def _dump(options: dict[str, str | int | Path]) -> str:
 
 
 def build_command(server: Server) -> list[str]:
-    """The command of the server. An adopted one is started as its owner said."""
+    """The server's command; for an adopted server, the one that its owner configured."""
     if server.is_adopted:
         return list(server.start_command)
     return [str(server.version.programs["server"]), "-D", str(server.data_dir), "-c", f"config_file={option_file(server)}"]
 
 
 def initialize(server: Server, data_dir: Path, log: Path) -> None:
-    """Make the system tables in an empty directory. Called as the OS user of the server.
+    """Create the system tables in an empty directory. Called as the OS user of the server.
 
-    Text is sorted by its bytes, so that no index changes its order with the C library of another host.
+    Text is sorted by its bytes, so that the order of indexes does not depend on the host's C library.
     """
     staging = data_dir / "staging"  # initdb needs an empty directory, and ``data_dir`` has the mark
     with unfinished(data_dir):

@@ -1,7 +1,7 @@
-"""SQL connections to a server, over its own socket wherever there is one.
+"""SQL connections to a server, over its own socket if it has one.
 
-Our sessions do not depend on what the owner has set for all servers, for our role or for the database: such settings may keep us
-out, end a session that waits, or make our first commit hang.
+Sessions do not depend on the owner's settings for the server, the role or the database: such settings may prevent logins, end an
+idle session, or make the first commit hang.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FOR_ALL = {
     "search_path": "pg_catalog",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    "synchronous_commit": "local",  # with a standby that is gone, our commits would wait for ever
+    "synchronous_commit": "local",  # otherwise commits would wait for an unreachable standby for ever
 }
 _SINCE = {"idle_session_timeout": (14, "0"), "transaction_timeout": (17, "0")}
 _FOR_SUPERUSERS = {
@@ -54,14 +54,14 @@ _maintenance: dict[_Known, str] = {}
 
 
 class _Text(Loader):
-    """Names of a server without an encoding may hold any byte; those that are not UTF-8 survive as surrogates."""
+    """Loads names as text. Without an encoding they may contain any byte; invalid UTF-8 is kept as surrogates."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "surrogateescape")
 
 
 _STARTING = ("the database system is starting up", "not yet accepting connections", "the database system is in recovery mode")
-"""What a server says that replays its WAL (``postmaster.c``, 10 to 19)."""
+"""Messages of a server that replays its WAL (``postmaster.c``, 10 to 19)."""
 
 
 class _Bytes(Dumper):
@@ -81,11 +81,11 @@ def where(server: Server) -> str:
 
 @contextmanager
 def connect(server: Server, database: str | None = None, *, timeout: int = 10, patience: int = 600) -> Iterator[Connection]:
-    """A connection with autocommit. ``timeout`` is for the connect, ``patience`` for each statement, in seconds.
+    """A connection with autocommit. ``timeout`` limits connecting, ``patience`` each statement, in seconds.
 
-    Without ``database``: to ``postgres``, or to another one that can be connected to.
-    Raises ServerFailed, with the end of the error log, when nobody answers or the connection breaks; ConfigurationError when
-    the account is refused.
+    Without ``database``, it connects to ``postgres`` or another database that accepts connections.
+    Raises ServerFailed, with the end of the error log, if the server does not answer or the connection breaks; ConfigurationError
+    if the user is refused.
     """
     us = account(server)
     try:
@@ -104,7 +104,7 @@ def connect(server: Server, database: str | None = None, *, timeout: int = 10, p
 
 
 def _describe_refusal(server: Server, user: str, text: str) -> StrongroomError:
-    """Why no connection came to be: one cause, and what helps."""
+    """The error for a connection that was refused, with its cause and a remedy."""
     said = text.strip().rpartition("FATAL: ")[2].strip() or text.strip()
     if any(sign in text for sign in _TAKEN):
         return NoConnections(
@@ -146,7 +146,7 @@ def _open(server: Server, us: Account, database: str | None, timeout: int, patie
         connection = _log_in(server, us, "template1", timeout, patience)
     except psycopg.OperationalError:
         raise refused from None
-    # a session in template1 would be in the way of CREATE DATABASE
+    # a session in template1 would block CREATE DATABASE
     rows = query(
         connection,
         "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2"
@@ -163,7 +163,7 @@ def _open(server: Server, us: Account, database: str | None, timeout: int, patie
 
 
 def _log_in(server: Server, us: Account, database: str, timeout: int, patience: int) -> Connection:
-    """Set what only a superuser may set. Whether the account is one is only known after trying."""
+    """Connect with settings that only a superuser may change; without them if they are refused, which only the attempt shows."""
     known = (host_of(server), port_of(server), us.user)
     if not server.is_adopted or _is_superuser.get(known, True):
         try:
@@ -200,7 +200,7 @@ def _connect(server: Server, us: Account, database: str, timeout: int, patience:
     for name in ("text", "varchar", "name", "bpchar"):
         connection.adapters.register_loader(name, _Text)
     connection.adapters.register_dumper(str, _Bytes)
-    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # it would check, and refuse, what it cannot know
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # the client would reject bytes that it cannot decode
         connection.execute("SET client_encoding = SQL_ASCII")
     return connection
 
@@ -210,7 +210,7 @@ def _start(parameters: dict[str, Any], database: str) -> Connection:
         return psycopg.connect(**parameters, autocommit=True)
     quoted = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in parameters.items()}
     conninfo = " ".join(f"{name}='{value}'" for name, value in quoted.items()).encode("utf-8", "surrogateescape")
-    pgconn = psycopg.pq.PGconn.connect(conninfo)  # the usual way takes UTF-8 only
+    pgconn = psycopg.pq.PGconn.connect(conninfo)  # psycopg.connect accepts UTF-8 only
     if pgconn.status != psycopg.pq.ConnStatus.OK:
         raise psycopg.OperationalError(pgconn.get_error_message())
     pgconn.nonblocking = 1
@@ -220,7 +220,7 @@ def _start(parameters: dict[str, Any], database: str) -> Connection:
 
 
 def session_options(server: Server, patience: int, *, superuser: bool) -> str:
-    """What our sessions do not take over from the owner's settings, for ``options`` of libpq."""
+    """Settings of Strongroom's sessions that override the owner's, for libpq's ``options``."""
     series = int(server.version.series)
     options = {"statement_timeout": str(patience * 1000)} | _FOR_ALL | _chosen(_SINCE, series)
     if superuser:
@@ -246,7 +246,7 @@ def silent(server: Server, text: str) -> ServerFailed:
 
 
 def query(connection: Connection, sql: LiteralString | Composed, *values: object) -> list[tuple[Any, ...]]:
-    """Rows of a statement, its ``%s`` replaced by ``values``."""
+    """Run a statement with ``values`` for its ``%s``, and return its rows."""
     statement = SQL(sql) if isinstance(sql, str) else sql
     with connection.cursor() as cursor:
         cursor.execute(statement, values or None)

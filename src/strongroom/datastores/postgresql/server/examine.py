@@ -1,4 +1,4 @@
-"""Finds what an adopted server lacks for backups, with the statements for its owner."""
+"""Finds what an adopted server lacks for backups, and the statements that its owner has to run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOR_WAL = ("pg_create_restore_point(text)", "pg_switch_wal()")
 
 
 def examine(server: Server) -> Iterator[Finding]:
-    """Everything is asked, nothing is changed."""
+    """Examine the server, without changing anything."""
     try:
         with connect(server, timeout=5, patience=30) as connection:
             findings = [*_settings(connection), *_rights(connection, server), *_state(connection)]
@@ -127,7 +127,7 @@ def _state(connection: Connection) -> Iterator[Finding]:
 
 
 def _profile(server: Server) -> Iterator[Finding]:
-    """What a backup of this server would not hold, or a restore would stumble over."""
+    """What a backup of this server would not contain, or what a restore would fail at."""
     profile = read.read_profile(server)
     for notice in profile.notices:
         yield Finding(level="error" if notice.effect == "refuse" else "warning", message=notice.message, remedy=notice.remedy)
@@ -136,7 +136,7 @@ def _profile(server: Server) -> Iterator[Finding]:
 
 
 def _replication(server: Server) -> Iterator[Finding]:
-    """Whether ``pg_hba.conf`` lets us in for a backup is seen by trying: connections for replication have lines of their own."""
+    """Try whether ``pg_hba.conf`` allows replication connections, which have lines of their own there."""
     us = account(server)
     try:
         with recognized(server):

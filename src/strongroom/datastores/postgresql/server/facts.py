@@ -20,13 +20,15 @@ from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
 
 RESTORED = "strongroom_restored"
-"""Where a restored server must come to before it serves. Removed when it has."""
+"""The position that a restored server must reach before it serves. Removed when it has reached it."""
 READS_SETTINGS = "As a superuser: GRANT pg_read_all_settings TO the account."
 
 
 def read_facts(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve, is in recovery, or has not come as far as its backup; IsStandby,
-    NoConnections; ConfigurationError when it does not serve this account.
+    """Read the facts of a running server.
+
+    Raises ServerFailed while the server does not serve, is in recovery, or has not reached the end of its backup; IsStandby;
+    NoConnections; ConfigurationError if it refuses this user.
     """
     try:
         with connect(server, timeout=5, patience=10) as connection:
@@ -52,18 +54,18 @@ def read_facts(server: Server) -> Facts:
 
 
 def measure(data_dir: Path) -> Sizes:
-    """The sizes of a data directory with its tablespaces."""
+    """Measure a data directory with its tablespaces."""
     wal = wal_bytes(data_dir)
     return Sizes(data_bytes=data_bytes(data_dir) + wal, wal_bytes=wal)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
-    """Note how far a server on this directory has to come."""
+    """Record the position that a server on this directory has to reach."""
     write_file(data_dir / RESTORED, f"{wal_stop} {timeline}\n", find_owner(data_dir))
 
 
 def _require_arrival(connection: Connection, server: Server) -> None:
-    """PostgreSQL itself refuses WAL that ends too early; this is the proof that it did, once after each restore."""
+    """Check once after each restore that the server replayed all WAL. PostgreSQL itself refuses WAL that ends too early."""
     text = read_text(server.data_dir / RESTORED)
     if text is None:
         return
@@ -86,7 +88,7 @@ def _require_arrival(connection: Connection, server: Server) -> None:
 
 
 def check_data(server: Server, data_dir: Path) -> None:
-    """Refuse a directory that is no database, is of another version, or that a restore has not finished."""
+    """Refuse a directory that is not a database, belongs to another version, or comes from an unfinished restore."""
     remedy = "Restore again; what is in this directory cannot be used."
     if is_unfinished(data_dir):
         raise ServerFailed(f"{data_dir} has an unfinished restore", remedy=remedy)

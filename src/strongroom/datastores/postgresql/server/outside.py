@@ -1,4 +1,4 @@
-"""Where a server of PostgreSQL keeps files outside its data directory: what links in the data directory lead to."""
+"""The files of a PostgreSQL server outside its data directory: the targets of links in the data directory."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _OF_WAL = [
 
 
 _CHOSEN = "pg_tblspc/chosen"
-"""``source`` of a place that a person has chosen, until the backup tells the oid of the tablespace."""
+"""``source`` of a place that a user has chosen, until the tablespace's oid is known from the backup."""
 
 
 class ServerPlacement(EntryPlacement):
-    """See ``datastores.Placement``. The data directory itself tells: no server has to run."""
+    """See ``datastores.Placement``. Reads the data directory only: no server has to run."""
 
     def places(self, server: Server) -> list[Place]:
-        """The directory of the WAL, when it is elsewhere, and those of tablespaces."""
+        """The directories of tablespaces, and of the WAL if it is outside the data directory."""
         link = server.data_dir / WAL
         found = []
         if link.is_symlink():
@@ -49,7 +49,7 @@ class ServerPlacement(EntryPlacement):
         return found
 
     def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
-        """Of tablespaces, by name or by location at the source."""
+        """The places that a user chose for tablespaces, by name or by location at the source."""
         return [_place(server, name, directory, _CHOSEN) for name, directory in choices.items()]
 
     def prepare(
@@ -60,7 +60,7 @@ class ServerPlacement(EntryPlacement):
         staging: Mapping[Path, Path],
         profile: Profile | None,
     ) -> list[Place]:
-        """Tablespaces are written through a link: the file system of the data may be too small for them."""
+        """Create links through which tablespaces are written: the file system of the data may be too small for them."""
         found = [_identified(place, profile) if place.source == _CHOSEN else place for place in places]
         if double := [source for source, count in Counter(place.source for place in found).items() if count > 1]:
             raise InvalidRequest(f"two directories are given for {', '.join(double)}", remedy="Name each tablespace once.")
@@ -71,7 +71,7 @@ class ServerPlacement(EntryPlacement):
         return found
 
     def lay_out(self, server: Server, places: Sequence[Place], restored: Path, staging: Mapping[Path, Path]) -> list[str]:
-        """A tablespace that is not in the backup gets no link; its directory becomes previous data."""
+        """Make links lead to the final places. A tablespace that the backup lacks gets none; its directory is previous data."""
         for place in places:
             link = restored / place.source
             if not _is_tablespace(place) or not link.is_symlink():
@@ -87,7 +87,7 @@ class ServerPlacement(EntryPlacement):
 
 
 def _place(server: Server, item: str, directory: Path, source: str) -> Place:
-    """Servers of other versions may have files of theirs in the same directory."""
+    """The place of a tablespace or the WAL. Servers of other versions may have files in the same directory."""
     return Place(item=item, directory=directory, entries=[rf"PG_{server.version.series}_\d+"], source=source, link=True)
 
 

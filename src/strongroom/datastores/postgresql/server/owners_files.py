@@ -1,4 +1,4 @@
-"""Files in the data directory of an adopted server that are its owner's and no data: they stay when the data is replaced."""
+"""Files of the owner, not data, in the data directory of an adopted server: they are kept when the data is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The role of Strongroom on servers that are not adopted: the superuser of the data, whatever its name is."""
+"""Strongroom's role on servers that are not adopted: the superuser of the data, whatever its name is."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DEFAULT = "postgres"
 """The superuser of new servers."""
 FACT = "superuser"
 FOUND = "strongroom_superuser"
-"""In a restored data directory whose backup does not name a superuser that can log in: the one that was found or made there."""
+"""File in a restored data directory with the superuser that was found or created there, if the backup names no usable one."""
 _LONGEST = 63
 
 
 def superuser(data_dir: Path) -> str:
-    """A superuser of this data that can log in. Raises ConfigurationError when the file that names it is damaged."""
+    """A superuser of this data that can log in. Raises ConfigurationError if the file with its name is damaged."""
     found = (read_text(data_dir / FOUND) or "").removesuffix("\n")
     if is_usable(found):
         return found
@@ -33,10 +33,10 @@ def named(profile: Profile | None) -> str | None:
 
 
 def is_usable(name: str) -> bool:
-    """Whether it may stand in pg_hba.conf and pg_ident.conf. A leading slash would make it a pattern."""
+    """Whether the name can be used in pg_hba.conf and pg_ident.conf. A leading slash would make it a pattern."""
     return 0 < len(name.encode(errors="replace")) <= _LONGEST and name.isprintable() and name[0] not in "/+"
 
 
 def remember(data_dir: Path, name: str) -> None:
-    """Note the superuser that was found in the data."""
+    """Record the superuser that was found in the data."""
     write_file(data_dir / FOUND, name + "\n", find_owner(data_dir))

@@ -1,4 +1,4 @@
-"""Which PostgreSQL is installed here, and which versions fit each other."""
+"""The PostgreSQL versions that are installed on this host, and which versions fit each other."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from strongroom.errors import VersionMismatch
 
 PROGRAMS = {"server": "postgres", "backup": "pg_basebackup", "initialize": "initdb"}
 OLDEST = 13
-"""The first series whose base backups carry a manifest."""
+"""The first series whose base backups contain a manifest."""
 
 
 def discover(places: Sequence[Path]) -> list[Version]:
-    """Complete installations, newest first; several series side by side. Of two with one number, the one in ``places`` counts."""
+    """Complete installations of all series, newest first. Of two with the same version, the one in ``places`` is used."""
     found: dict[str, Version] = {}
     for folder in _folders(places):
         programs = {role: folder / name for role, name in PROGRAMS.items()}
         numbers = {version_of(path) for path in programs.values()}
         number = numbers.pop()
         if numbers or number is None or key(number)[0] < OLDEST:
-            continue  # programs are missing, or of different versions
+            continue  # programs are missing or have different versions
         found.setdefault(number, Version(datastore="postgresql", series=series(number), number=number, programs=programs))
     return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
 
@@ -39,25 +39,25 @@ def _folders(places: Sequence[Path]) -> Iterator[Path]:
 
 
 def version_of(program: Path) -> str | None:
-    """Full version that a program reports; none if it cannot be run."""
+    """The full version that a program reports; none if it cannot be run."""
     match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", installed.ask_program(program, "--version") or "")
     return match[1] if match else None
 
 
 def number_in(text: str) -> str:
-    """The version that a running server tells, without what its packager has added."""
+    """The version in a running server's text, without the packager's additions."""
     found = re.match(r"\d+(?:\.\d+|beta\d+|rc\d+|devel)", text)
     return found[0] if found else text
 
 
 def series(number: str) -> str:
-    """``15`` of ``15.18``, ``19`` of ``19rc1``."""
+    """The series of a version: ``15`` of ``15.18``, ``19`` of ``19rc1``."""
     found = re.match(r"\d+", number)
     return found[0] if found else number
 
 
 def key(number: str) -> tuple[int, ...]:
-    """For comparing: numbers, not text. A version that is not released yet comes before the first release of its series."""
+    """A key that sorts versions by number. Betas and release candidates come before the first release of their series."""
     found = re.fullmatch(r"(\d+)(devel|beta|rc)?\.?(\d*)", number)
     if found is None:
         return tuple(int(part) for part in re.findall(r"\d+", number))
@@ -66,7 +66,7 @@ def key(number: str) -> tuple[int, ...]:
 
 
 def require_series(version: Version, number: str, what: str) -> None:
-    """Raises VersionMismatch unless the installation is of the series of ``number``: files of another one are of no use."""
+    """Raises VersionMismatch unless the installation has the series of ``number``: it cannot use files of another one."""
     if series(number) != version.series:
         raise VersionMismatch(
             f"{what} is PostgreSQL {number}, but {version.programs['server']} is {version.number}",
