@@ -267,14 +267,14 @@ def test_keys_that_a_replay_would_make_end_a_restore(own: Own, place: Path) -> N
         running.start()
         child = backup(running, place, "child", full)
     before = written(keys)
-    with pytest.raises(ToolFailed, match="made a master key"):
+    with pytest.raises(ToolFailed, match="created a master key"):
         restore([full, child], version, place, "other")
     assert written(keys) == before
     assert is_unfinished(place / "other" / "data")
 
 
 def refused(full: FileLink, version: Version, place: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"has not the master key INNODBKey-[0-9a-f-]{36}-\d") as error:
+    with pytest.raises(ConfigurationError, match=r"lacks the master key INNODBKey-[0-9a-f-]{36}-\d") as error:
         restore([full], version, place, name)
     assert f"{version.programs['server']}.my" in error.value.remedy
     assert is_unfinished(place / name / "data")

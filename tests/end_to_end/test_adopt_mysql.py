@@ -121,7 +121,7 @@ def test_encrypted_tables_are_restored_in_place_with_the_keyring(serve: Callable
         with pytest.raises(Failed) as failed:
             service.wait(service.act("/instances/own/action", {"restore": {"backupRef": full["id"]}}))
         fault = failed.value.job["fault"]
-        assert fault["code"] == "ConfigurationError" and "has not the master key INNODBKey-" in fault["message"]
+        assert fault["code"] == "ConfigurationError" and "lacks the master key INNODBKey-" in fault["message"]
         assert pid.read_text() == before
         with own.connect() as connection:
             assert checksums(connection) == changed

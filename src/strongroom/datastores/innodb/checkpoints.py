@@ -82,7 +82,7 @@ def _place(checkpoints: Checkpoints, info: str, galera: str | None) -> Positions
 
 
 def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFacts:
-    """See ``Backups.describe``. Streams of MariaDB and of MySQL have the same files."""
+    """See ``Backups.describe``. Streams of MariaDB and MySQL contain the same files."""
     texts = {name: data.decode("utf-8", "replace") for name, data in files.items()}
 
     def text(name: str) -> str:

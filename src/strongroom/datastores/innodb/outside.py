@@ -1,4 +1,4 @@
-"""Where servers of MariaDB and MySQL keep files outside the top of the data directory, by their settings."""
+"""Paths of the files that servers of MariaDB and MySQL keep outside the top of the data directory, from their settings."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class UserSpec(Strict):
 
 
 class UserChange(Strict):
-    """What is to be different of an account; none stays as it is."""
+    """Changes of a user; what is none stays as it is."""
 
     name: str | None = None
     host: str | None = None
@@ -54,7 +54,7 @@ class Databases(Protocol):
 
 
 class Users(Protocol):
-    """The users of a server, without the system's and our own."""
+    """The users of a server, without those of the system and of Strongroom."""
 
     def check(self, specs: Sequence[UserSpec]) -> None:
         """Look at names before there is a server. Raises InvalidRequest for users that no server would create."""
@@ -75,11 +75,11 @@ class Users(Protocol):
         """Give full rights on the databases. Raises NotFound."""
 
     def revoke(self, server: Server, name: str, host: str, database: str) -> None:
-        """Raises NotFound when there is no such grant."""
+        """Raises NotFound if there is no such grant."""
 
 
 class Superuser(Protocol):
-    """The administrator of a server, whom Trove calls root."""
+    """The administrator of a server, which Trove calls root."""
 
     def is_enabled(self, server: Server) -> bool:
         """Whether the administrator can log in from other hosts."""
@@ -88,7 +88,7 @@ class Superuser(Protocol):
         """Let the administrator log in from other hosts with this password, or change the password. Returns the user's name."""
 
     def disable(self, server: Server) -> None:
-        """Raises NotFound when it is not enabled."""
+        """Raises NotFound if it is not enabled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Act as another OS user for a moment, for servers that ask the kernel for the peer of a socket."""
+"""Acts as another OS user for a moment, for servers that ask the kernel for the peer of a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a server's socket is: its path has to be short."""
+"""The path of a server's socket, which has to be short."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 MAX_BYTES = 100
-"""The kernel takes 107 bytes."""
+"""The kernel accepts up to 107 bytes."""
 
 
 def socket_path(base_dir: Path, name: str = "mysqld.sock") -> Path:
-    """``<base_dir>/run/<name>``, or, when that is too long, a place in a private directory of a short name."""
+    """``<base_dir>/run/<name>``, or, if that is too long, a path in a private directory with a short name."""
     path = base_dir / "run" / name
     if len(os.fsencode(path)) <= MAX_BYTES:
         return path

@@ -13,7 +13,7 @@ from strongroom.system.direct import BLOCK, Output
 
 _PIECE = 4 << 20
 _AHEAD = 32 << 20
-"""Limit of bytes that wait to be written. Pieces keep the segments in memory that they are part of."""
+"""Limit of bytes that wait to be written. Each piece keeps its whole segment in memory."""
 
 
 class Writer:

@@ -1,8 +1,8 @@
-"""The stream of a copy: a tar that is built as the copy arrives, so that nothing has to be stored on a disk.
+"""The stream of a copy: a tar that is built while the copy arrives, so that nothing has to be stored on a disk.
 
-Files come in their order, each with the size that was announced. What comes too late for that (pages that changed meanwhile, the
-header of the redo log) is in members ``strongroom/pages/…``, records to be written over the files in their order. ``docs`` show a
-script that restores such a tar without Strongroom.
+Files are members in the order of arrival, each with its announced size. Later data (pages that changed meanwhile, the header of
+the redo log) is in members ``strongroom/pages/…``: records to be written over the files, in order. ``docs`` contains a script
+that restores such a tar without Strongroom.
 """
 
 from __future__ import annotations

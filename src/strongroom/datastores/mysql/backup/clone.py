@@ -1,8 +1,8 @@
 """The protocol of MySQL's clone plugin, for the recipient.
 
-A recipient has two ordinary connections and turns each of them over to the protocol. On the first it asks for the copy (INIT,
-EXECUTE) and reads it; on the second it confirms the end of each of the states (ACK). Every command and every answer is one packet
-with sequence number 0, whose first byte is its code. Facts about the protocol were read off a server and from its description.
+A recipient opens two ordinary connections and switches both to the protocol. On the first it requests the copy (INIT, EXECUTE)
+and reads it; on the second it confirms the end of each state (ACK). Every command and every response is one packet with sequence
+number 0, whose first byte is its code. What is known of the protocol comes from its description and from observing a server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROTOCOL = 0x0103
 PATIENCE = 600
 """Seconds that the donor may take for a response, and for the next bytes of the copy."""
 FILES, PAGES, REDO, DONE = 2, 3, 4, 5
-"""States of a copy, in their order: files as they are, pages that changed meanwhile, the redo log since."""
+"""States of a copy, in order: files as they are, pages that changed meanwhile, the redo log since the start."""
 ENCRYPTED = 4
 """Flag of a file whose pages are encrypted."""
 DELETED_OR_RENAMED = 8 | 16
@@ -52,7 +52,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a state; data of it follow. An empty name is the redo log."""
+    """A file of a state; its data follows. The redo log has an empty name."""
 
     state: int
     index: int
@@ -63,7 +63,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """``length`` bytes of a file at ``offset``. They are next in the connection, to be taken by ``Clone.take``."""
+    """``length`` bytes of a file at ``offset``. They come next in the connection; read them with ``Clone.take``."""
 
     state: int
     index: int

@@ -1,7 +1,7 @@
 """Checksums of some tables at the end of an incremental, which reveal a replay that leads to other rows.
 
-They are taken a moment after the end, without a lock. So only those tables count that the server has not touched in that moment:
-its log says which. Rows that were written past the binary log (sql_log_bin=0) differ as well, rightly.
+They are computed a moment after the end, without a lock. So only tables count that the server did not change in that moment,
+according to its log. Rows that were written without the binary log (sql_log_bin=0) differ as well, as they should.
 """
 
 from __future__ import annotations

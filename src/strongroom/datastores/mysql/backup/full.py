@@ -1,4 +1,4 @@
-"""A full backup: Strongroom is the recipient of a clone, and turns it into a tar as it arrives."""
+"""A full backup: Strongroom is the recipient of a clone, and writes it into a tar while it arrives."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _MARKERS = {
 
 
 class Session(Fed):
-    """A running copy. ``stdout`` is read by the caller to its end, then ``finish`` is called."""
+    """A running copy. The caller reads ``stdout`` to its end, then calls ``finish``."""
 
     def __init__(self, server: Server, clone: Clone, facts: dict[str, Any], version: str) -> None:
         super().__init__()
@@ -312,9 +312,9 @@ def executed(connection: Connection[Cursor]) -> str | None:
 
 
 def require_own_data(server: Server, said: Path, uuid: str) -> None:
-    """Files, lineage and positions must be of one server: the directory is where it says, and holds the UUID that it says.
+    """Require that files, lineage and positions are from one server: it reports this directory, and the UUID in the directory.
 
-    Who has the lock of the first file tells nothing: a server loses it when it is cloned.
+    The lock on the first file proves nothing: a server loses it when it is cloned.
     """
     try:
         same = (
@@ -330,7 +330,7 @@ def require_own_data(server: Server, said: Path, uuid: str) -> None:
         )
 
 
-# --- what a clone cannot carry
+# --- what a clone does not contain
 
 
 def _require_whole(connection: Connection[Cursor], server: Server, version: str) -> None:

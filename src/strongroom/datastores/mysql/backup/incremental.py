@@ -1,6 +1,6 @@
-"""Taking an incremental: the binary log since the parent, as raw files in a tar.
+"""Takes an incremental: the binary log since the parent, as raw files in a tar.
 
-With GTIDs the server leaves out what the parent holds. Without, the logs are taken whole from the one in which the parent ends.
+With GTIDs, the server omits what the parent contains. Without, logs are fetched completely, from the one where the parent ends.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Keys of encrypted tablespaces and of an encrypted redo log, during a copy.
 
-The first page of an encrypted tablespace, and the header of an encrypted redo log, hold its key, encrypted by the master key
-that is in the server's keyring. While it copies files the server sends that page as it lies on its disk. But every such page
-comes again with the pages that changed, and so does the header with the redo log, and then the key is in them **in clear**:
-another server would encrypt it by a master key of its own. It must never come into a stream. The server's own encrypted form
-takes its place, from its disk; or from the redo log, while the server has not written the page since it made the tablespace.
+The first page of an encrypted tablespace, and the header of an encrypted redo log, contain its key, encrypted by the master key
+in the server's keyring. While the server copies files, it sends that page as stored on its disk. But it sends each such page
+again among the changed pages, and the header with the redo log, and these contain the key **unencrypted**: a recipient would
+encrypt it by its own master key. Such a key must never get into a stream. It is replaced by the server's own encrypted form, read
+from its disk, or from the redo log if the server has not written the page since it created the tablespace.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _INFO = struct.Struct(">3sI36s64sI")
 """Magic, number of the master key, UUID of the server that made it, key and initial vector, CRC-32C of both unencrypted."""
 _MAGIC = b"lCC"
 _FIRST_PAGE = 64 << 10
-"""Bytes of the largest page."""
+"""Size of the largest page in bytes."""
 _PATIENCE = 30
 """Seconds until the key is in its file: an idle server writes it soon."""
 _LOOK = 0.1
 _REDO_FILES = (f"{REDO_FOLDER}/#ib_redo*", "ib_logfile*")
 _BLOCK, _BLOCK_HEAD, _BLOCK_TAIL = 512, 12, 4
-"""Bytes of a block of the redo log, and of its head and tail, which are in the midst of what is written across blocks."""
+"""Sizes of a redo log block, its head and its tail in bytes. Head and tail interrupt data that extends over several blocks."""
 _UNKNOWN = "Report the version of the server; use XtraBackup meanwhile."
 
 
@@ -121,7 +121,7 @@ class Keys:
     def _on_disk(self, path: str, state: int, at: int, checksum: int) -> bytes | None:
         """The same key in the encrypted form that the server stores; none if no page has ever had it.
 
-        It is in one sector of the disk, and so is never seen half written.
+        It is in one sector of the disk, so it is never read half-written.
         """
         deadline = time.monotonic() + _PATIENCE
         while True:

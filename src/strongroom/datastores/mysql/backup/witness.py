@@ -1,8 +1,8 @@
 """The witness of servers whose incrementals are their binary log: a row that is written with the log.
 
-The transaction of the row comes after all that the backup holds, so the incremental itself has to contain it. The server must
-still show it at its place in the log and in the table. On a replica, and where the account may not write, the log's own bytes
-are the evidence: a transaction of Strongroom would be unknown to the source of a replica.
+The transaction of the row comes after everything in the backup, so the incremental itself has to contain it. The server must
+still have it at its position in the log and in the table. On a replica, and if the user may not write, the log's own bytes are
+the evidence: a transaction of Strongroom would be unknown to the source of a replica.
 """
 
 from __future__ import annotations

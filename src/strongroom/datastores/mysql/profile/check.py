@@ -98,7 +98,7 @@ def _plugins(connection: Connection[Cursor], profile: Profile) -> Iterator[Notic
 
 
 def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool) -> Iterator[Notice]:
-    """Each is opened. Clients of a server that was restored in place may make and drop tables meanwhile."""
+    """Open each table. Clients of a server that was restored in place may create and drop tables meanwhile."""
     rows = query(
         connection,
         "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"  # noqa: S608 - a constant
@@ -112,7 +112,7 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
             query(connection, f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 - names are quoted
         except pymysql.MySQLError as error:
             code, text = parts(error)
-            if code == 0 or code in _OF_CLIENT:  # the connection is gone: that says nothing of the table
+            if code == 0 or code in _OF_CLIENT:  # the connection broke: that says nothing about the table
                 raise
             if code not in _IN_USE and (code != _NO_TABLE or isolated):
                 wrong.append(f"{name}: {text}")

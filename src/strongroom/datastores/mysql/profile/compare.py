@@ -36,7 +36,7 @@ def _compare_new(profile: Profile) -> Iterator[Notice]:
 
 
 def _compare_in_place(profile: Profile, server: Server) -> Iterator[Notice]:
-    """The owner's configuration does not change, and has to fit the data."""
+    """Compare with the owner's configuration, which does not change and must fit the data."""
     if not server.is_adopted:
         return  # its settings are restored with the data
     try:

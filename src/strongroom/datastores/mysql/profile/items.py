@@ -1,4 +1,4 @@
-"""The table of what a backup does with settings and facts of a server of MySQL."""
+"""The profile table of MySQL: settings and facts of a server that a restore depends on, and what is done with them."""
 
 from __future__ import annotations
 

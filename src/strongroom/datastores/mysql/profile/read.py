@@ -84,7 +84,7 @@ def read_profile(server: Server) -> Profile:
         )
 
 
-# --- questions that others ask as well
+# --- queries that other modules use, too
 
 
 def list_plugins(connection: Connection[Cursor]) -> list[str]:
@@ -295,7 +295,7 @@ def _elsewhere(value: str | None, data_dir: Path) -> Path | None:
 
 
 def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]:
-    """What no setting names: open files outside the data directory, links and unexpected entries in it."""
+    """Notices about what no setting names: open files outside the data directory, links and unexpected entries in it."""
     pid = server_pid(connection)
     known = {str(row[0]) for row in query(connection, "SELECT file_name FROM information_schema.files")}
     for file in (nets.open_files([pid], server.data_dir) or []) if pid else []:

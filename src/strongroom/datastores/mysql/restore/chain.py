@@ -32,8 +32,8 @@ def restore(
 ) -> Restored:
     """See ``Restores.restore``. Until the end ``target`` is marked as unusable.
 
-    Rows that are not those of the fingerprint fail a rehearsal. A restore tells them: what its owner wrote past the binary log is
-    in no incremental, and that is no reason to withhold the rest.
+    If rows differ from the fingerprint, a rehearsal fails. A restore only reports it: rows that the owner wrote without the
+    binary log are in no incremental, which is no reason to withhold the rest.
     """
     _require_version(version, chain)
     _require_chain(chain)

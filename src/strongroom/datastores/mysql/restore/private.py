@@ -51,7 +51,7 @@ rules have the same effect under these, and generated keys are in the logged sta
 class PrivateServer:
     """Runs on ``target`` inside the context. Raises ServerFailed, ToolFailed, with the end of its log.
 
-    It makes the keys for TLS that the server will serve with: one of its threads sleeps for a second before it can end.
+    It also creates the TLS keys that the server will use. Its end takes at least a second, for which one of its threads sleeps.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class PrivateServer:
             "skip-log-bin": None,
             "gtid_mode": "ON" if gtid else "OFF",
             "enforce_gtid_consistency": "ON" if gtid else "OFF",
-            "innodb_flush_log_at_trx_commit": 0,  # after an error everything is repeated, and all is made durable at the end
+            "innodb_flush_log_at_trx_commit": 0,  # after an error everything is repeated; everything is synced at the end
             "innodb_flush_method": "nosync",
             "innodb_doublewrite": "OFF",
             **({"performance_schema": "OFF"} if gtid else {}),

@@ -18,7 +18,7 @@ from strongroom.errors import ArtifactCorrupt
 from strongroom.system.direct import Output
 
 _MAX_FACTS = 512 << 20
-"""It has the paths of files that are too long for a tar: some hundred bytes for each partition with a long name."""
+"""Maximum size of the facts. They contain paths too long for a tar: some hundred bytes for each partition with a long name."""
 _MAX_PAGES = 1 << 30
 _FORBIDDEN = {"auto.cnf", "mysqld-auto.cnf", "mysqld.my", PROFILE}
 """Copies never contain them. A server would take its identity, settings and components from them."""
@@ -26,9 +26,9 @@ _REMEDY = "The backup of MySQL is incomplete; restore another one."
 
 
 def unpack(chunks: Iterator[bytes | memoryview], target: Path) -> dict[str, Any]:
-    """Write the files below ``target``, with the records over them; the facts of the copy. Raises ArtifactCorrupt, OSError.
+    """Write the files below ``target``, then the records over them; returns the facts. Raises ArtifactCorrupt, OSError.
 
-    No link is ever made, so that no path leads outside.
+    No links are created, so no path leads outside.
     """
     tar = TarReader(chunks)
     facts: dict[str, Any] | None = None

@@ -18,8 +18,9 @@ _REMEDY = "Restore again; what is in this directory cannot be used."
 
 
 def read_facts(server: Server) -> Facts:
-    """Raises ServerFailed while the server does not serve, NoConnections when all are taken; ConfigurationError when it does not
-    serve this account.
+    """Read the facts of a running server.
+
+    Raises ServerFailed while it does not serve, NoConnections if all are in use, ConfigurationError if it refuses this user.
     """
     try:
         with connect(server, timeout=5, patience=10) as connection:

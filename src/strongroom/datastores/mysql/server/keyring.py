@@ -1,4 +1,4 @@
-"""The keyring of a server: where its master keys are. It is no part of a backup, and a restore finds that of the installation."""
+"""The keyring of a server, which contains its master keys. Backups do not contain it; a restore uses that of the installation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed
 WARNING = "the keyring is not part of a backup, without which its encrypted tables cannot be read"
 REMEDY = "Keep a copy of the keyring where backups are not."
 _NO_TABLE = 1146
-"""Components are there since 8.0.24."""
+"""The table does not exist: components exist since 8.0.24."""
 _CONFIGURATION = "component_keyring_file.cnf"
 _COMPLAINT = re.compile(r"\[ERROR\] .*(?:keyring|ncrypt).*")
 
 
 def encrypted(connection: Connection[Cursor]) -> bool:
-    """Whether something of InnoDB is encrypted, or will be."""
+    """Whether InnoDB encrypts anything, now or in future."""
     ((spaces, redo, undo),) = query(
         connection,
         "SELECT (SELECT COUNT(*) FROM information_schema.innodb_tablespaces WHERE encryption = 'Y'),"
@@ -37,13 +37,13 @@ def encrypted(connection: Connection[Cursor]) -> bool:
 
 
 def has_keyring(connection: Connection[Cursor]) -> bool:
-    """Whether anything can be encrypted at all."""
+    """Whether the server can encrypt anything: it has an active keyring."""
     plugins = "SELECT 1 FROM information_schema.plugins WHERE plugin_type = 'KEYRING' AND plugin_status = 'ACTIVE'"
     return bool(_component(connection) or query(connection, plugins))
 
 
 def _component(connection: Connection[Cursor]) -> dict[str, str]:
-    """What the component of the keyring says of itself, nothing when there is none or it does not work."""
+    """The status of the keyring component; empty if there is none or it does not work."""
     try:
         rows = query(connection, "SELECT status_key, status_value FROM performance_schema.keyring_component_status")
     except pymysql.ProgrammingError as error:
@@ -72,7 +72,7 @@ def require_keyring(connection: Connection[Cursor], server: Server) -> None:
 
 @contextmanager
 def needed(version: Version, masters: Sequence[str], log: Path) -> Iterator[None]:
-    """What a server that finds no master key, or another one, ends with is made a ConfigurationError that says so."""
+    """Turn the error of a server that lacks the master key, or has a different one, into a ConfigurationError with this cause."""
     try:
         yield
     except (ServerFailed, ToolFailed) as error:
@@ -80,19 +80,19 @@ def needed(version: Version, masters: Sequence[str], log: Path) -> Iterator[None
         if said is None:
             raise
         raise ConfigurationError(
-            f"the keyring of {version.programs['server']} has not the master key {', '.join(masters)}, "
-            f"by which tables of the backup are encrypted: {said[0]}",
+            f"the keyring of {version.programs['server']} lacks the master key {', '.join(masters)}, "
+            f"which encrypts tables of the backup: {said[0]}",
             remedy=f"Give it a copy of the keyring of the server that was backed up ({manifest(version)} names it), "
             "then restore again.",
         ) from error
 
 
 class Borrowed:
-    """A copy of the installation's keyring, if that is a file, for one server. ``options`` are to be given to it.
+    """A copy of the installation's keyring, if that is a file, for one server, which has to be started with ``options``.
 
-    A server may rewrite the whole file at its start, as it has read it, which would undo concurrent changes of another server.
-    The copy is in ``folder``, with links to the plugins, for it is there that the server looks for the place of the keyring.
-    Raises ConfigurationError when the keyring cannot be read.
+    A server may rewrite the whole file at its start with what it read, which would undo concurrent changes by another server.
+    The copy is in ``folder``, with links to the plugins, because the server looks in its plugin directory for the keyring's path.
+    Raises ConfigurationError if the keyring cannot be read.
     """
 
     def __init__(self, version: Version, folder: Path) -> None:
@@ -123,21 +123,21 @@ class Borrowed:
         self.options = {"plugin-dir": folder}
 
     def require_same(self) -> None:
-        """Raises ToolFailed when the server has made keys: what it encrypted by them nobody else can read."""
+        """Raises ToolFailed if the server has created keys: no other server could read what it encrypted by them."""
         if self.options and _elements(self._keys) - self._before:
             raise ToolFailed(
-                "the binary log made a master key for encrypted tables, which the keyring of this host has not",
-                remedy="Restore the backup before it, and take a full.",
+                "the binary log created a master key for encrypted tables, which the keyring of this host lacks",
+                remedy="Restore the previous backup, then take a full.",
             )
 
     def remove(self) -> None:
-        """No copy of keys is left."""
+        """Remove the copy of the keys."""
         if self.options:
             shutil.rmtree(self._keys.parent, ignore_errors=True)
 
 
 def _elements(keys: Path) -> set[str]:
-    """The keys in the file, in no order; of one that is not known the whole text."""
+    """The keys in the file, unordered; the whole text if the format is unknown."""
     text = keys.read_text(errors="replace") if keys.exists() else ""
     try:
         return {json.dumps(element, sort_keys=True) for element in json.loads(text or "{}").get("elements", ())}
@@ -146,5 +146,5 @@ def _elements(keys: Path) -> set[str]:
 
 
 def manifest(version: Version) -> Path:
-    """What tells the servers of an installation of their keyring."""
+    """The file from which servers of an installation learn which keyring to load."""
     return Path(f"{version.programs['server']}.my")

@@ -26,7 +26,7 @@ class ServerPlacement(EntryPlacement):
     """See ``datastores.Placement``."""
 
     def places(self, server: Server) -> list[Place]:
-        """Of an adopted server. InnoDB looks for tablespaces everywhere below its undo and its home directory."""
+        """The places of an adopted server. InnoDB looks for tablespaces everywhere below its undo and home directories."""
         if not server.is_adopted:
             return []
         said, data_dir = read_settings(server, _SETTINGS), server.data_dir

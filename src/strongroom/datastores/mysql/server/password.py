@@ -1,4 +1,4 @@
-"""Hashes of passwords, with which accounts can be created without the password, whatever the rules for passwords."""
+"""Hashes of passwords: with them, accounts can be created without sending the password, whatever the rules for passwords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plugins of servers: which ones accounts need, and where an installation has them. None is loaded by a name out of a backup."""
+"""Plugins of servers: those that accounts need, and their directories. No plugin is loaded by a name from a backup."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strongroom.datastores.protocol.servers import Version
 
 CLONE_LIBRARY = "mysql_clone.so"
 _FOLDERS = ("lib*/plugin", "lib*/mysql/plugin", "lib*/*/mysql/plugin")
-"""Where installations have plugins, below their base."""
+"""Directories of plugins, relative to the root of an installation."""
 _AUTHENTICATION = {
     "auth_socket": "auth_socket.so",
     "mysql_no_login": "mysql_no_login.so",
@@ -18,12 +18,12 @@ _AUTHENTICATION = {
 
 
 def folders(version: Version) -> Iterator[Path]:
-    """Directories of plugins of this installation."""
+    """The plugin directories of this installation."""
     for pattern in _FOLDERS:
         yield from basedir(version).glob(pattern)
 
 
 def authentication_libraries(version: Version, plugins: Iterable[str]) -> list[str]:
-    """Libraries of those plugins that check passwords, as far as this installation has them."""
+    """Libraries of the plugins that check passwords, if this installation has them."""
     wanted = [library for name, library in _AUTHENTICATION.items() if name in set(plugins)]
     return [library for library in wanted if any((folder / library).is_file() for folder in folders(version))]

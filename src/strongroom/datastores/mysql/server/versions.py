@@ -14,7 +14,7 @@ PROGRAMS = {"server": "mysqld", "client": "mysql", "binlog": "mysqlbinlog"}
 CLONES = (8, 0, 17)
 """The first version with the clone plugin."""
 XTRABACKUP = "xtrabackup"
-"""Name of the program, and its role. It is optional, and lies elsewhere than the server."""
+"""Name of the program, and its role. It is optional, and in another directory than the server."""
 _SAID = re.compile(rf"\bVer(?:sion)? ({NUMBER})|\bversion ({NUMBER})")
 _LONG_TERM = {"5.7", "8.0", "8.4", "9.7"}
 
@@ -43,7 +43,7 @@ def discover(places: Sequence[Path]) -> list[Version]:
 
 
 def _xtrabackup(roots: Sequence[Path], server: str) -> dict[str, Path]:
-    """The XtraBackup that is of the series of the server and not older, where there is one."""
+    """The installed XtraBackup of the server's series that is not older than the server; none if there is none."""
     for root in roots:
         program = installed.find_program(root, XTRABACKUP)
         if program and (number := version_of(program)) and series(number) == series(server) and key(number) >= key(server):
