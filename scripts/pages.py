@@ -213,7 +213,7 @@ def insert_profiles(page: str) -> str:
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
     tables: list[str] = []
-    for name in datastores.names():
+    for name in datastores.list_names():
         items = datastores.get(name).profiles.items
         rows = [f"| {escape_cell(item.name)} | {item.new} | {item.in_place} | {escape_cell(item.otherwise)} |" for item in items]
         if rows:

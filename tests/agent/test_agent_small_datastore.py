@@ -84,7 +84,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Datastore]:
 
 
 def test_an_agent_runs_servers_of_a_small_datastore(small: Datastore, agents: AgentMaker) -> None:
-    assert "small" in datastores.names() and datastores.get("small") is small
+    assert "small" in datastores.list_names() and datastores.get("small") is small
     agent = agents()
     agent.servers.define("s1", ServerDefinition(name="s1", datastore="small", series="1.2", ram_mb=64))
     server = agent.servers.server("s1")

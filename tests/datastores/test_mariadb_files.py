@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.datastores import get, names, socket_path
+from strongroom.datastores import get, list_names, socket_path
 from strongroom.datastores.innodb import options
-from strongroom.datastores.innodb.checkpoints import positions, read_checkpoints
+from strongroom.datastores.innodb.checkpoints import read_checkpoints, read_positions
 from strongroom.datastores.mariadb.server import versions
 from strongroom.datastores.protocol import clusters
 from strongroom.errors import ConfigurationError, InvalidRequest
@@ -24,7 +24,7 @@ INFO = "tool_name = mariadb-backup\nbinlog_pos = filename 'binlog.000001', posit
 
 
 def test_names() -> None:
-    assert "mariadb" in names()
+    assert "mariadb" in list_names()
     assert get("mariadb").name == "mariadb"
     with pytest.raises(InvalidRequest, match="oracle") as caught:
         get("oracle")
@@ -75,7 +75,7 @@ def test_checkpoints_of_both_prefixes(place: Path, prefix: str) -> None:
     found = read_checkpoints(place)
     assert found is not None
     assert (found.backup_type, found.from_lsn, found.to_lsn, found.last_lsn) == ("full-backuped", 0, 44404, 160070)
-    at = positions(place, found, log)
+    at = read_positions(place, found, log)
     assert (at.to_lsn, at.binlog_file, at.binlog_position, at.gtid) == (44404, "binlog.000001", 43345, "0-7-5")
     assert at.galera == "674f437b-e57c-11f1-9541-87b58c253d33:17"
 
@@ -120,9 +120,9 @@ def test_lineage(place: Path) -> None:
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert versions.key("10.11.9") < versions.key("10.11.19-MariaDB-log")
-    assert versions.series("10.11.19") == "10.11"
-    assert versions.number_of("11.8.3-MariaDB-0+deb13u1-log") == "11.8.3"
+    assert versions.make_sort_key("10.11.9") < versions.make_sort_key("10.11.19-MariaDB-log")
+    assert versions.extract_series("10.11.19") == "10.11"
+    assert versions.extract_number("11.8.3-MariaDB-0+deb13u1-log") == "11.8.3"
 
 
 def test_discover_takes_whole_installations_only(place: Path) -> None:
@@ -154,4 +154,4 @@ def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_the
     folder.chmod(0o700)
     (version, *_) = versions.discover([])
     assert "transfer" not in version.programs
-    assert clusters.lacking(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"
+    assert clusters.list_missing(version.programs)[-1] == "the scripts wsrep_sst_* of mariadb-server"

@@ -67,7 +67,7 @@ def _wait(server: Server, work: Path) -> tuple[list[str], Exception | None]:
 def test_backups_of_others_are_left_alone() -> None:
     wait = ("h", "Query", 400, "Waiting for backup lock", "BACKUP STAGE START")
     ours, theirs = locks.Session(1, "strongroom", *wait), locks.Session(2, "sst", *wait)
-    assert locks.waits_of("strongroom", [theirs, ours]) == [ours]
+    assert locks.find_waits("strongroom", [theirs, ours]) == [ours]
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_backups_of_others_are_left_alone() -> None:
     ],
 )
 def test_values_of_statements_are_not_shown(statement: str, shown: str) -> None:
-    assert locks.head(statement) == shown
+    assert locks.shorten_statement(statement) == shown

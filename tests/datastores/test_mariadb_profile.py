@@ -125,6 +125,6 @@ def test_clients_that_hold_tables_of_a_restored_server_do_not_fail_it(place: Pat
 
 
 def test_what_a_restored_server_does_not_tell_is_not_held_against_it() -> None:
-    assert check_module.not_asked(pymysql.OperationalError(1142, "SELECT command denied")).effect == "warn"
+    assert check_module.report_unread(pymysql.OperationalError(1142, "SELECT command denied")).effect == "warn"
     with pytest.raises(pymysql.OperationalError):
-        check_module.not_asked(pymysql.OperationalError(2013, "Lost connection"))
+        check_module.report_unread(pymysql.OperationalError(2013, "Lost connection"))

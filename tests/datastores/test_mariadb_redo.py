@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server
-from strongroom.datastores.innodb.connection import connect, variables
+from strongroom.datastores.innodb.connection import connect, read_variables
 from strongroom.datastores.mariadb.backup import redo
 from strongroom.errors import LogPastEnd
 from support import mariadb
@@ -23,7 +23,7 @@ def log_of(server: Server, begins: int, ends: int) -> bytes:
     """What the server has in its log, flushed."""
     with connect(server) as connection, connection.cursor() as cursor:
         cursor.execute("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
-        assert int(variables(connection, "STATUS", "innodb_lsn_flushed")["innodb_lsn_flushed"]) >= ends
+        assert int(read_variables(connection, "STATUS", "innodb_lsn_flushed")["innodb_lsn_flushed"]) >= ends
     found = redo._read(server.data_dir / redo.LOG_FILE, begins, ends - begins, ends)
     assert found is not None
     return found

@@ -26,7 +26,7 @@ from strongroom.datastores.mysql.backup import full as full_module
 from strongroom.datastores.mysql.backup.archive import NAMES, Archive
 from strongroom.datastores.mysql.restore.unpack import unpack
 from strongroom.datastores.toolkit.feed import write_all
-from strongroom.datastores.toolkit.tar import header
+from strongroom.datastores.toolkit.tar import make_header
 from strongroom.errors import ArtifactCorrupt, Busy, ConfigurationError, ServerFailed, StrongroomError
 from support import mysql
 from support.identity import run_as
@@ -139,7 +139,7 @@ def test_names_too_long_for_a_tar_have_another(own: MySQLServer, place: Path) ->
 
 @pytest.mark.parametrize("size", [0, 511, 8**11 - 1, 8**11, 40 << 30])
 def test_headers_of_all_sizes(size: int) -> None:
-    member = tarfile.TarInfo.frombuf(header("db1/t.ibd", size), "utf-8", "strict")
+    member = tarfile.TarInfo.frombuf(make_header("db1/t.ibd", size), "utf-8", "strict")
     assert (member.name, member.size, member.isfile()) == ("db1/t.ibd", size, True)
 
 

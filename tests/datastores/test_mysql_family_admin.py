@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from strongroom.datastores import Administration, DatabaseSpec, UserChange, UserSpec, get
-from strongroom.datastores.innodb.connection import identifier
+from strongroom.datastores.innodb.connection import quote_name
 from strongroom.errors import AlreadyExists, ConfigurationError, InvalidRequest, NoConnections, NotFound, ServerFailed
 from support import mariadb, mysql, own_mariadb
 from support.mariadb import MariaDBServer
@@ -46,7 +46,7 @@ def running(server: MariaDBServer) -> Iterator[MariaDBServer]:
     kept = set(server.sql("SELECT User, Host FROM mysql.user"))
     yield server
     for spec in get(server.server.datastore).require_administration().databases.list_all(server.server):
-        server.sql(f"DROP DATABASE {identifier(spec.name)}")
+        server.sql(f"DROP DATABASE {quote_name(spec.name)}")
     for name, host in set(server.sql("SELECT User, Host FROM mysql.user")) - kept:
         if host:
             server.sql("DROP USER %s@%s", name, host)

@@ -15,7 +15,7 @@ from strongroom.datastores.mysql.backup import fingerprint
 from strongroom.datastores.mysql.backup import witness as witness_module
 from strongroom.datastores.mysql.backup.events import Changed, Mark, Statement
 from strongroom.datastores.mysql.backup.fidelity import Judge
-from strongroom.datastores.mysql.backup.full import positions
+from strongroom.datastores.mysql.backup.full import read_position
 from strongroom.errors import ArtifactCorrupt, WalGone
 from support import mysql
 from support.identity import run_as
@@ -68,7 +68,7 @@ def as_parent(owned: Owned) -> FileLink:
     """What a full that was taken right now would be for an incremental."""
     server, user = owned.running.server, owned.running.server.user
     profile = run_as(user, driver.profiles.read, server)
-    found = run_as(user, positions, server)
+    found = run_as(user, read_position, server)
     run_as(user, driver.servers.ensure_lineage, server.data_dir)
     witness, _ = run_as(user, witness_module.leave_witness, server)
     number = owned.own.version.number

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores import RestoreTarget, Version, discover, get
-from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.profile import settings
 from strongroom.datastores.mysql.profile.read import read_profile
 from strongroom.datastores.mysql.server.versions import is_innovation
@@ -263,21 +263,21 @@ def test_settings_out_of_a_store_are_filtered() -> None:
         "innodb_ft_server_stopword_table": "../x",
         "default_collation_for_utf8mb4": "x; DROP TABLE y",
     }
-    assert settings.as_options(hostile) == {"loose_sql_mode": "ANSI", "loose_character_set_server": "latin1"}
-    assert settings.as_statements(hostile) == ""
+    assert settings.make_options(hostile) == {"loose_sql_mode": "ANSI", "loose_character_set_server": "latin1"}
+    assert settings.make_statements(hostile) == ""
     for path in ("ibdata1:12M:autoextend", "ibdata1:12M;ibdata2:50M:autoextend:max:500M", "a-b.ibd:1G"):
         assert settings.filter_settings({"innodb_data_file_path": path}) == {"innodb_data_file_path": path}
 
 
 def test_calendar_versions() -> None:
-    assert [number_of("26.10.0-debug"), series("26.10.1"), number_of("26.7-1"), series("26.7")] == [
+    assert [extract_number("26.10.0-debug"), extract_series("26.10.1"), extract_number("26.7-1"), extract_series("26.7")] == [
         "26.10.0",
         "26.10",
         "26.7",
         "26.7",
     ]
-    assert sorted(["26.10.0", "9.7.4", "26.7", "8.4.9"], key=key) == ["8.4.9", "9.7.4", "26.7", "26.10.0"]
-    assert key("26.7") == key("26.7.0")
+    assert sorted(["26.10.0", "9.7.4", "26.7", "8.4.9"], key=make_sort_key) == ["8.4.9", "9.7.4", "26.7", "26.10.0"]
+    assert make_sort_key("26.7") == make_sort_key("26.7.0")
     assert [is_innovation(name) for name in ("8.0", "8.4", "9.7", "9.6", "26.7", "26.10")] == [False] * 3 + [True] * 3
 
 
@@ -291,4 +291,4 @@ def test_versions_that_programs_tell(tmp_path: Path) -> None:
             program.write_text(f"#!/bin/sh\necho '{program}  {said.split('  ')[1]}'\n")
             program.chmod(0o755)
         found: list[Version] = [v for v in discover("mysql", [tmp_path]) if v.programs["server"].parent == tmp_path]
-        assert [(v.number, v.series) for v in found] == [(number, series(number))]
+        assert [(v.number, v.series) for v in found] == [(number, extract_series(number))]

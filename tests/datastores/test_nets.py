@@ -23,14 +23,14 @@ def test_open_files_outside_the_data_directory_are_found(tmp_path: Path) -> None
         (tmp_path / "gone").open("w"),
     ):
         (tmp_path / "gone").unlink()
-        found = nets.open_files([os.getpid()], data)
+        found = nets.find_open_files([os.getpid()], data)
     assert found is not None
     mine = {file.path: file.writes for file in found if nets.is_below(file.path, tmp_path)}
     assert mine == {tmp_path / "database" / "outside": True, tmp_path / "read": False}
 
 
 def test_a_process_that_cannot_be_looked_at_is_unknown(tmp_path: Path) -> None:
-    assert nets.open_files([2**22 + 1], tmp_path) is None
+    assert nets.find_open_files([2**22 + 1], tmp_path) is None
 
 
 def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
@@ -61,14 +61,14 @@ def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_pat
 
 
 def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:
-    assert nets.left_behind(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
+    assert nets.find_missing(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
 
 
 def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     with (tmp_path / "export.csv").open("w"), (tmp_path / "t.ibd").open("w+"):
-        found = nets.open_files([os.getpid()], data)
+        found = nets.find_open_files([os.getpid()], data)
     assert found is not None
     modes = {file.path.name: (file.writes, file.reads) for file in found if file.path.parent == tmp_path}
     assert modes == {"export.csv": (True, False), "t.ibd": (True, True)}
@@ -80,9 +80,9 @@ def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "d" / "t.frm").touch()
-    assert list(layout.unknown_files(nets.walk(tmp_path), {"d"})) == []
+    assert list(layout.find_unknown_files(nets.walk(tmp_path), {"d"})) == []
     (tmp_path / "d" / "t.xyz").touch()
-    assert list(layout.unknown_files(nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
+    assert list(layout.find_unknown_files(nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
 
 
 def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:
@@ -115,10 +115,10 @@ THERE = {"d/t.ibd": (1, 1), "d/t.frm": (2, 1)}
 def test_tables_that_were_there_all_the_time_have_to_be_in_a_stream(
     after: dict[str, tuple[int, int]], paths: list[str], missing: list[str]
 ) -> None:
-    assert layout.left_out(THERE, after, paths) == missing
+    assert layout.find_left_out(THERE, after, paths) == missing
 
 
 def test_a_database_that_was_made_anew_is_not_missed() -> None:
-    assert layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
-    assert layout.left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
-    assert layout.left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]
+    assert layout.find_left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
+    assert layout.find_left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
+    assert layout.find_left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]

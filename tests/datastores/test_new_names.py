@@ -18,7 +18,7 @@ RESERVED = {
 }
 
 
-@pytest.mark.parametrize("name", datastores.names())
+@pytest.mark.parametrize("name", datastores.list_names())
 def test_reserved_names_are_refused(name: str) -> None:
     sql = datastores.get(name).require_administration()
     databases, users = RESERVED[name]

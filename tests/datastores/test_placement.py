@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Place
-from strongroom.datastores.mariadb.server.outside import outside_places
+from strongroom.datastores.mariadb.server.outside import find_places
 from strongroom.datastores.protocol.placement import EntryPlacement
 from strongroom.datastores.toolkit.keep import copy_entries, keep_modes
 from strongroom.errors import ConfigurationError
@@ -28,7 +28,7 @@ def test_places_of_mariadb_by_its_settings(place: Path) -> None:
         "log_bin_index": f"{place}/logs/own.index",
         "wsrep_provider_options": f"base_port = 4567; gcache.dir = {place}/cache; gcache.name = g.cache; gcache.size = 128M;",
     }
-    found = outside_places(settings, data)
+    found = find_places(settings, data)
     assert {(each.item, each.directory.relative_to(place).as_posix()) for each in found} == {
         ("innodb_undo_directory", "data/undo"),
         ("innodb_data_home_dir", "far"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server
-from strongroom.datastores.postgresql.server.account import Account, account, connection_options
+from strongroom.datastores.postgresql.server.account import Account, connection_options, find_account
 from strongroom.datastores.toolkit.peer import acting_as
 from strongroom.errors import ConfigurationError, IsStandby, NoConnections, ServerFailed
 from support import postgresql
@@ -45,21 +45,21 @@ def adopted(place: Path, text: str | None = None, **where: object) -> Server:
 )
 def test_files(place: Path, text: str, found: Account) -> None:
     server = adopted(place, text, address="10.0.0.7", port=5432)
-    assert account(server) == found
-    assert "secret" not in repr(account(server))
+    assert find_account(server) == found
+    assert "secret" not in repr(find_account(server))
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", "other:5432:*:backup:x\n", "*:*:*:*:x\n", "[shop]\npassword=x\n"])
 def test_files_without_an_account(place: Path, text: str) -> None:
     with pytest.raises(ConfigurationError, match="names no account"):
-        account(adopted(place, text, address="10.0.0.7", port=5432))
+        find_account(adopted(place, text, address="10.0.0.7", port=5432))
     with pytest.raises(ConfigurationError, match="does not exist"):
-        account(adopted(place, address="10.0.0.7", credentials_file=place / "none"))
+        find_account(adopted(place, address="10.0.0.7", credentials_file=place / "none"))
 
 
 def test_localhost_is_the_socket(place: Path) -> None:
-    assert account(adopted(place, "localhost:5432:*:backup:x\n", socket=place)) == Account("backup", "x")
-    assert account(adopted(place, "localhost:5433:*:backup:x\n", socket=place / ".s.PGSQL.5433")) == Account("backup", "x")
+    assert find_account(adopted(place, "localhost:5432:*:backup:x\n", socket=place)) == Account("backup", "x")
+    assert find_account(adopted(place, "localhost:5433:*:backup:x\n", socket=place / ".s.PGSQL.5433")) == Account("backup", "x")
 
 
 def test_a_password_is_never_in_a_command(place: Path) -> None:
@@ -78,7 +78,7 @@ def test_root_is_the_owner_of_the_socket(place: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         os.chown(path, entry.pw_uid, entry.pw_gid)
-        assert account(adopted(place, socket=place)) == Account("nobody")
+        assert find_account(adopted(place, socket=place)) == Account("nobody")
 
 
 @pytest.mark.root

@@ -19,7 +19,7 @@ import pytest
 from strongroom.artifact import Positions, Witness
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, Version, get
 from strongroom.datastores.postgresql.backup import blocks as blocks_module
-from strongroom.datastores.postgresql.files.increment import increment_of, increment_path, relation_of
+from strongroom.datastores.postgresql.files.increment import find_relation, find_whole_path, increment_path
 from strongroom.datastores.postgresql.files.manifest import Manifest
 from strongroom.datastores.postgresql.restore import blocks as block_restore
 from strongroom.datastores.toolkit.witness import WITNESS_FILE
@@ -112,8 +112,8 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
     ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", WITNESS_FILE)
-    assert not any(block_restore.tells_maps(link.server_version) for link in chain)
-    maps = {increment_of(path) for path in chain[-1].files() if path.endswith("_vm")} - {None}
+    assert not any(block_restore.reports_maps(link.server_version) for link in chain)
+    maps = {find_whole_path(path) for path in chain[-1].files() if path.endswith("_vm")} - {None}
     assert not maps & ours.keys()
     for name in ("backup_manifest", "postgresql.auto.conf", "tablespace_map", *ours_only, *maps):
         theirs.pop(name, None)
@@ -121,7 +121,7 @@ def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[
     wrong = sorted(theirs.keys() ^ ours.keys())
     for path in theirs.keys() & ours.keys():
         a, b = theirs[path], ours[path]
-        relation = relation_of(path)
+        relation = find_relation(path)
         if a == b:
             continue
         if len(a) == len(b) and relation and str(relation[0]) in cut:
@@ -316,7 +316,7 @@ def test_index_only_scans_find_no_deleted_rows(place: Path, find: Callable[[], V
         ((path,),) = server.sql("SELECT pg_relation_filepath('t')")
     for end in (2, 4):
         restored = postgresql.restore(chain[:end], place, f"r{end}", of=of)
-        assert (restored.data_dir / f"{path}_vm").exists() == block_restore.tells_maps(chain[0].server_version)
+        assert (restored.data_dir / f"{path}_vm").exists() == block_restore.reports_maps(chain[0].server_version)
         with postgresql.started(restored) as copy:
             assert (grow_and_delete(copy) if end == 4 else by_index(copy)) == counts[end - 2]
 
@@ -409,7 +409,7 @@ def test_a_server_of_very_many_files_needs_fulls(server: PostgreSQLServer, place
     full = postgresql.backup(server, place)
     request = BackupRequest(kind="incremental", parent=full.positions, work_dir=place)
     with pytest.raises(ToolFailed, match="has no list of files"):
-        blocks_module.described(server.server, request, full.positions)
+        blocks_module.complete_positions(server.server, request, full.positions)
     monkeypatch.setattr(blocks_module, "_LARGEST_LIST", 1 << 10)
     with pytest.raises(LineageChanged, match="the parent's list of files has"):
         Backup(server, place).begin(full.positions, full.read, full.witness)
@@ -478,12 +478,12 @@ def test_a_server_that_does_not_tell_all_changes_gives_its_wal_instead(
     subprocess.run([program, "--disable", "-D", server.server.data_dir], check=True, capture_output=True)
     server.start()
     with server.connect() as connection:
-        assert not blocks_module.summarizes(connection, server.server)
+        assert not blocks_module.has_summaries(connection, server.server)
     settings(server, wal_log_hints="on")
     with server.connect() as connection:
-        assert blocks_module.summarizes(connection, server.server)
-    assert blocks_module.possible(server.server, chain[-1].positions)
-    assert not blocks_module.possible(server.server, chain[-1].positions.model_copy(update={"wal_from": "0/1"}))
+        assert blocks_module.has_summaries(connection, server.server)
+    assert blocks_module.is_possible(server.server, chain[-1].positions)
+    assert not blocks_module.is_possible(server.server, chain[-1].positions.model_copy(update={"wal_from": "0/1"}))
 
 
 # --- what must not be restored

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from strongroom.artifact import DamagedPage, Pages, Positions
-from strongroom.datastores.postgresql.files.increment import increment_path, relation_of
+from strongroom.datastores.postgresql.files.increment import find_relation, increment_path
 from strongroom.datastores.postgresql.files.pages import _checksums
 from strongroom.datastores.postgresql.restore.blocks import has_list, merge
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, NotFound
@@ -123,7 +123,7 @@ class Model:
             changed = {number: blocks[number] for number in self._changed.get(path, ()) if number < len(blocks)}
             files[increment_path(path)] = increment(changed, len(blocks))
             if path in self._cut:
-                relation = relation_of(path)
+                relation = find_relation(path)
                 assert relation
                 truncated[str(relation[0])] = relation[1] + self._cut[path]
         old = self._before_maps and not self.links

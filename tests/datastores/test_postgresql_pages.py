@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from strongroom.datastores.postgresql.files import pages as pages_module
-from strongroom.datastores.postgresql.files.pages import PAGE, damaged, first_block, wrong_pages
+from strongroom.datastores.postgresql.files.pages import PAGE, find_damaged, find_first_block, find_wrong_pages
 from support.postgresql import fill, running, version
 
 
@@ -32,7 +32,7 @@ def stopped() -> Iterator[Path]:
 def relations(data: Path) -> dict[str, int]:
     """Files that consist of pages, with the number of their first block."""
     names = (os.path.relpath(path, data) for path in data.rglob("*") if path.is_file())
-    return {name: first for name in names if (first := first_block(name)) is not None}
+    return {name: first for name in names if (first := find_first_block(name)) is not None}
 
 
 def test_pages_of_a_server_are_right(stopped: Path) -> None:
@@ -41,7 +41,7 @@ def test_pages_of_a_server_are_right(stopped: Path) -> None:
     assert any(name.endswith("_fsm") for name in found) and any(name.endswith("_vm") for name in found)
     assert any(name.endswith("_init") for name in found)
     sizes = {name: (stopped / name).stat().st_size for name in found}
-    assert {name: damaged((stopped / name).read_bytes(), first) for name, first in found.items() if sizes[name]} == {
+    assert {name: find_damaged((stopped / name).read_bytes(), first) for name, first in found.items() if sizes[name]} == {
         name: [] for name in found if sizes[name]
     }
     said = subprocess.run(
@@ -63,14 +63,14 @@ def test_a_flipped_bit_is_found(pages: bytes, at: int) -> None:
     for block in (0, 3, len(pages) // PAGE - 1):
         bad = bytearray(pages)
         bad[block * PAGE + at] ^= 0x10
-        assert damaged(bad, 0) == [block]
+        assert find_damaged(bad, 0) == [block]
 
 
 def test_pages_in_the_wrong_place_are_found(pages: bytes) -> None:
     swapped = pages[:PAGE] + pages[2 * PAGE : 3 * PAGE] + pages[PAGE : 2 * PAGE] + pages[3 * PAGE :]
-    assert damaged(swapped, 0) == [1, 2]
+    assert find_damaged(swapped, 0) == [1, 2]
     count = len(pages) // PAGE
-    assert damaged(pages, pages_module.PAGES_PER_FILE) == list(
+    assert find_damaged(pages, pages_module.PAGES_PER_FILE) == list(
         range(pages_module.PAGES_PER_FILE, pages_module.PAGES_PER_FILE + count)
     )
 
@@ -78,16 +78,16 @@ def test_pages_in_the_wrong_place_are_found(pages: bytes) -> None:
 def test_blocks_by_number(pages: bytes) -> None:
     wanted = [5, 2, 9]
     some = b"".join(pages[n * PAGE : (n + 1) * PAGE] for n in wanted)
-    assert wrong_pages(some, np.array(wanted, np.uint32)) == []
-    assert wrong_pages(some, np.array([5, 3, 9], np.uint32)) == [1]
+    assert find_wrong_pages(some, np.array(wanted, np.uint32)) == []
+    assert find_wrong_pages(some, np.array([5, 3, 9], np.uint32)) == [1]
 
 
 def test_pages_of_zeros_are_new_and_others_without_content_are_not(pages: bytes) -> None:
     empty = pages[:PAGE] + bytes(2 * PAGE) + pages[3 * PAGE : 4 * PAGE]
-    assert damaged(empty, 0) == []
+    assert find_damaged(empty, 0) == []
     bad = bytearray(empty)
     bad[PAGE + 5000] = 1
-    assert damaged(bad, 0) == [1]
+    assert find_damaged(bad, 0) == [1]
 
 
 def test_pages_that_the_wal_writes_anew_are_not_judged(pages: bytes) -> None:
@@ -95,9 +95,9 @@ def test_pages_that_the_wal_writes_anew_are_not_judged(pages: bytes) -> None:
     bad[4 * PAGE + 4000] ^= 1
     high, low = struct.unpack_from("<II", bad, 4 * PAGE)
     lsn = high << 32 | low
-    assert damaged(bad, 0, range(lsn, lsn + 1)) == []
-    assert damaged(bad, 0, range(lsn + 1, 1 << 64)) == [4]
-    assert damaged(bad, 0, range(lsn)) == [4]  # garbage, at a position that the WAL of the backup has not
+    assert find_damaged(bad, 0, range(lsn, lsn + 1)) == []
+    assert find_damaged(bad, 0, range(lsn + 1, 1 << 64)) == [4]
+    assert find_damaged(bad, 0, range(lsn)) == [4]  # garbage, at a position that the WAL of the backup has not
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_pages_that_the_wal_writes_anew_are_not_judged(pages: bytes) -> None:
     ],
 )
 def test_which_files_have_pages(path: str, first: int | None) -> None:
-    assert first_block(path) == first
+    assert find_first_block(path) == first

@@ -13,9 +13,9 @@ import pytest
 
 from strongroom.artifact import Profile
 from strongroom.datastores import RestoredProfile, Server, write_restored_profile
-from strongroom.datastores.postgresql.files.tree import data_links
+from strongroom.datastores.postgresql.files.tree import find_data_links
 from strongroom.datastores.postgresql.profile import carry, rehearsal
-from strongroom.datastores.postgresql.profile.walk import look
+from strongroom.datastores.postgresql.profile.walk import examine_directory
 from strongroom.datastores.postgresql.restore import first_start, timelines
 from strongroom.datastores.postgresql.server import superuser
 from strongroom.datastores.postgresql.server.connection import query
@@ -330,14 +330,16 @@ def test_links_that_a_backup_would_leave_out_are_refused(tmp_path: Path, name: s
     path = tmp_path / "data" / name
     path.parent.mkdir(parents=True)
     path.symlink_to("/elsewhere")
-    assert [(notice.effect, name in notice.message) for notice in look(tmp_path / "data")] == ([(effect, True)] if effect else [])
-    assert data_links(tmp_path / "data") == ([name] if effect == "refuse" else [])
+    assert [(notice.effect, name in notice.message) for notice in examine_directory(tmp_path / "data")] == (
+        [(effect, True)] if effect else []
+    )
+    assert find_data_links(tmp_path / "data") == ([name] if effect == "refuse" else [])
 
 
 @pytest.mark.parametrize(("text", "effect"), [('{"pause": true}', "warn"), ('{"ttl": 30}', "refuse_in_place")])
 def test_patroni_has_to_pause(tmp_path: Path, text: str, effect: str) -> None:
     (tmp_path / "patroni.dynamic.json").write_text(text)
-    assert [notice.effect for notice in look(tmp_path)] == [effect]
+    assert [notice.effect for notice in examine_directory(tmp_path)] == [effect]
 
 
 # --- without a server
@@ -361,20 +363,20 @@ def test_patroni_has_to_pause(tmp_path: Path, text: str, effect: str) -> None:
     ],
 )
 def test_only_what_is_known_and_valid_is_carried(name: str, value: str, carried: bool) -> None:
-    found = carry.carried(Profile(settings={name: value}), version(), {"max_connections": 100})
+    found = carry.select_carried(Profile(settings={name: value}), version(), {"max_connections": 100})
     assert (name in found) == carried
 
 
 def test_a_copy_loads_quiet_libraries_only(place: Path) -> None:
     libraries = ["pg_stat_statements", "pg_cron", "../evil", "/tmp/evil", "plpgsql"]
     restored = RestoredProfile(profile=Profile(plugins=libraries), isolated=True)
-    assert carry.preloaded(restored, version()) == ["pg_stat_statements", "plpgsql"]
-    assert carry.withheld(restored.profile) == ["pg_cron"]
+    assert carry.list_preloaded(restored, version()) == ["pg_stat_statements", "plpgsql"]
+    assert carry.list_withheld(restored.profile) == ["pg_cron"]
 
 
 @pytest.mark.parametrize("name", ["postgres\nlocal all all trust", "/.*", "+all", "", "x" * 64])
 def test_a_superuser_that_would_open_the_server_is_not_believed(name: str) -> None:
-    assert superuser.named(Profile(facts={"superuser": name})) is None
+    assert superuser.find_in_profile(Profile(facts={"superuser": name})) is None
 
 
 def test_archives_are_found_in_commands() -> None:

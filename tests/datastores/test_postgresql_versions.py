@@ -127,10 +127,10 @@ def test_versions_that_are_not_released_yet(tmp_path: Path, said: str, number: s
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
         (tmp_path / name).chmod(0o755)
     found = next(each for each in discover("postgresql", [tmp_path]) if each.programs["server"].parent == tmp_path)
-    assert (found.number, found.series, versions.key(found.number)) == (number, series, key)
-    assert versions.number_in(said.partition(") ")[2]) == number
+    assert (found.number, found.series, versions.make_sort_key(found.number)) == (number, series, key)
+    assert versions.extract_number(said.partition(") ")[2]) == number
 
 
 def test_releases_come_after_what_went_before() -> None:
     numbers = ["19beta2", "18.6", "19.0", "19rc1", "20devel", "19.1", "19beta10"]
-    assert sorted(numbers, key=versions.key) == ["18.6", "19beta2", "19beta10", "19rc1", "19.0", "19.1", "20devel"]
+    assert sorted(numbers, key=versions.make_sort_key) == ["18.6", "19beta2", "19beta10", "19rc1", "19.0", "19.1", "20devel"]

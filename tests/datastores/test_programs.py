@@ -15,7 +15,7 @@ import pytest
 
 from strongroom.datastores import set_stall_timeout
 from strongroom.datastores.toolkit import installed, stall, tools
-from strongroom.datastores.toolkit.tools import Tool, tail
+from strongroom.datastores.toolkit.tools import Tool, read_tail
 from strongroom.errors import NoSpace, ToolFailed
 from strongroom.system.children import tool_environment
 from support import processes
@@ -112,10 +112,10 @@ def test_it_dies_with_the_process_that_started_it(place: Path) -> None:
 def test_tail_is_bounded_and_never_fails(place: Path) -> None:
     log = place / "log"
     log.write_bytes(b"x" * 100_000 + b"\nlast but one\n\nla\xffst\n")
-    assert tail(log, 2) == ["last but one", "la\N{REPLACEMENT CHARACTER}st"]
-    assert sum(map(len, tail(log, 100))) < 9000
-    assert tail(place / "none") == []
-    assert tail(place) == []
+    assert read_tail(log, 2) == ["last but one", "la\N{REPLACEMENT CHARACTER}st"]
+    assert sum(map(len, read_tail(log, 100))) < 9000
+    assert read_tail(place / "none") == []
+    assert read_tail(place) == []
 
 
 @pytest.fixture

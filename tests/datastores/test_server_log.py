@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.datastores.mariadb.restore.private import died
+from strongroom.datastores.mariadb.restore.private import explain_end
 from strongroom.datastores.postgresql.profile.rehearsal import _raise_if_stopped
-from strongroom.datastores.toolkit.server_log import excerpt, read_log
+from strongroom.datastores.toolkit.server_log import make_excerpt, read_log
 from strongroom.datastores.toolkit.tools import Tool, hide_secrets
 from strongroom.errors import ConfigurationError, NoSpace, ServerFailed, ToolStopped
 
@@ -51,7 +51,7 @@ MYSQL = """\
     ids=["mariadb", "postgresql", "mysql", "nothing"],
 )
 def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> None:
-    found = excerpt(log.splitlines())
+    found = make_excerpt(log.splitlines())
     assert found.cause == cause
     said = found.describe("nobody answers")
     assert said.startswith(f"{cause} (nobody answers)" if cause else "nobody answers")
@@ -61,7 +61,7 @@ def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> N
 def test_the_last_errors_are_those_that_ended_a_server_which_has_served() -> None:
     old = [f"2026-11-2{day} 10:00:00 {day} [ERROR] an old error of day {day}" for day in range(5)]
     ready = "2026-11-19 10:00:00 0 [Note] mariadbd: ready for connections."
-    found = excerpt([ready, *old, "2026-11-30 10:00:00 0 [ERROR] mysqld got signal 6 ;"])
+    found = make_excerpt([ready, *old, "2026-11-30 10:00:00 0 [ERROR] mysqld got signal 6 ;"])
     assert found.cause == "[ERROR] an old error of day 3; [ERROR] an old error of day 4; [ERROR] mysqld got signal 6 ;"
 
 
@@ -104,7 +104,7 @@ def test_a_private_server_that_was_killed_proves_nothing(tmp_path: Path) -> None
     for command, expected in ((["sh", "-c", "kill -KILL $$"], ToolStopped), (["sh", "-c", "kill -SEGV $$"], ServerFailed)):
         tool = Tool(command, tmp_path / "log")
         assert tool.ends(5)
-        assert type(died(tool)) is expected
+        assert type(explain_end(tool)) is expected
     lost = ServerFailed("the connection broke")
     tool = Tool(["sh", "-c", "kill -KILL $$"], tmp_path / "log")
     with pytest.raises(ToolStopped):
@@ -123,13 +123,13 @@ def test_a_private_server_without_room_or_memory_proves_nothing(tmp_path: Path) 
     full = 'echo "PANIC:  could not write to file: No space left on device"; kill -ABRT $$'
     tool = Tool(["sh", "-c", full], log)
     assert tool.ends(5)
-    assert type(died(tool)) is NoSpace
+    assert type(explain_end(tool)) is NoSpace
     with pytest.raises(NoSpace, match="PANIC"):
         _raise_if_stopped(tool, log, lost)
     log = tmp_path / "other log"
     tool = Tool(["sh", "-c", 'echo "FATAL:  could not map shared memory: Cannot allocate memory"; exit 1'], log)
     assert tool.ends(5)
-    assert type(died(tool)) is ToolStopped
+    assert type(explain_end(tool)) is ToolStopped
     with pytest.raises(ToolStopped, match="the connection broke"):
         _raise_if_stopped(tool, log, lost)
     with pytest.raises(ConfigurationError, match="locale of a database is not installed"):

@@ -244,7 +244,7 @@ def proven(connection: Connection, at_least: int) -> None:
 @contextlib.contextmanager
 def taken_by(us: bool) -> Iterator[None]:
     """Backups that begin meanwhile are read by ourselves, or by pg_basebackup as where the account may do nothing else."""
-    with unittest.mock.patch.object(copy_module, "possible", copy_module.possible if us else lambda *_: False):
+    with unittest.mock.patch.object(copy_module, "is_possible", copy_module.is_possible if us else lambda *_: False):
         yield
 
 

@@ -12,7 +12,7 @@ from strongroom.datastores.protocol.clusters import (
     Nodes,
     RunningNodes,
     TableSums,
-    lacking,
+    list_missing,
 )
 from strongroom.datastores.protocol.clusters import PROGRAMS as GALERA_PROGRAMS
 from strongroom.datastores.protocol.clusters import REMEDY as GALERA_REMEDY
@@ -31,11 +31,11 @@ from strongroom.datastores.protocol.profiles import (
 )
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Facts, Finding, Runtime, Server, ServerBase, Sizes, Version
-from strongroom.datastores.registry import discover, get, names
+from strongroom.datastores.registry import discover, get, list_names
 from strongroom.datastores.toolkit.keep import keep_modes
 from strongroom.datastores.toolkit.socket import socket_path
 from strongroom.datastores.toolkit.stall import Progress, set_stall_timeout
-from strongroom.datastores.toolkit.tools import tail
+from strongroom.datastores.toolkit.tools import read_tail
 
 __all__ = [
     "GALERA_PROGRAMS",
@@ -83,11 +83,11 @@ __all__ = [
     "discover",
     "get",
     "keep_modes",
-    "lacking",
-    "names",
+    "list_missing",
+    "list_names",
     "read_restored_profile",
+    "read_tail",
     "set_stall_timeout",
     "socket_path",
-    "tail",
     "write_restored_profile",
 ]

@@ -19,7 +19,7 @@ Loaded on first use: a worker needs one of them, and an agent those of its serve
 """
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """Names of the datastores, sorted."""
     return sorted(_PACKAGES)
 
@@ -42,4 +42,4 @@ def discover(name: str, places: Sequence[Path]) -> list[Version]:
 
 def _require_known(name: str) -> None:
     if name not in _PACKAGES:
-        raise InvalidRequest(f"there is no datastore {name!r}", remedy=f"Known are: {', '.join(names())}.")
+        raise InvalidRequest(f"there is no datastore {name!r}", remedy=f"Known are: {', '.join(list_names())}.")

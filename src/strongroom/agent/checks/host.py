@@ -56,7 +56,7 @@ def check_datastores(settings: Settings) -> Iterator[Check]:
         programs = ", ".join(str(path) for path in version.programs.values())
         name = f"{version.datastore} {version.series}"
         yield Check(name=name, level="ok", message=f"version {version.number}: {programs}")
-        if datastores.get(version.datastore).clusters and (missing := datastores.lacking(version.programs)):
+        if datastores.get(version.datastore).clusters and (missing := datastores.list_missing(version.programs)):
             what = f"no nodes of Galera clusters here: {' and '.join(missing)} are missing"
             yield Check(name=name, level="ok", message=what, remedy=datastores.GALERA_REMEDY)
     for name in sorted({version.datastore for version in versions}):
@@ -101,7 +101,7 @@ def check_data_dir(settings: Settings) -> Iterator[Check]:
 
 
 def check_pool(settings: Settings) -> Iterator[Check]:
-    for port in sorted({datastores.get(name).default_port for name in datastores.names()}):
+    for port in sorted({datastores.get(name).default_port for name in datastores.list_names()}):
         addresses = Addresses(settings.agent.pool)
         address = addresses.allocate(port, ())
         addresses.close()

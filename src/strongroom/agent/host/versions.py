@@ -17,7 +17,9 @@ def list_program_places(settings: Settings, datastore: str) -> list[Path]:
 
 def list_versions(settings: Settings) -> list[Version]:
     """Every version of every datastore."""
-    return [version for name in datastores.names() for version in datastores.discover(name, list_program_places(settings, name))]
+    return [
+        version for name in datastores.list_names() for version in datastores.discover(name, list_program_places(settings, name))
+    ]
 
 
 def find_version(settings: Settings, datastore: str, wanted: str) -> Version:

@@ -333,7 +333,7 @@ class Jobs:
                 job=body,
                 server=server,
                 user=account.name,
-                programs_places={name: list_program_places(self._settings, name) for name in datastores.names()},
+                programs_places={name: list_program_places(self._settings, name) for name in datastores.list_names()},
                 work_dir=job.directory.work,
                 target_dir=job.record.target_dir,
                 places=new.places if new else [],

@@ -10,7 +10,7 @@ from strongroom import datastores
 from strongroom.agent.host.addresses import Addresses
 from strongroom.agent.host.versions import find_version
 from strongroom.agent.registry import Registry, ServerRecord
-from strongroom.datastores import Clusters, Datastore, Server, ServerBase, tail
+from strongroom.datastores import Clusters, Datastore, Server, ServerBase, read_tail
 from strongroom.settings import Settings
 
 
@@ -61,7 +61,7 @@ class Home:
 
     def read_output(self, record: ServerRecord) -> str:
         """The end of the output of the last start, for a message."""
-        text = "\n".join(tail(self._output(record), size=1000))
+        text = "\n".join(read_tail(self._output(record), size=1000))
         return f"it wrote:\n{text}" if text else ""
 
     def _output(self, record: ServerRecord) -> Path:

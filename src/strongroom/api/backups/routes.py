@@ -260,7 +260,7 @@ def _instance_id(session: Session, caller: Caller, ref: str) -> str:
 
 
 def _datastore(ref: str) -> str:
-    for name in datastores.names():
+    for name in datastores.list_names():
         if ref in (name, version_id(name)):
             return name
     raise NotFound(f"datastore {ref} cannot be found", remedy="See `strongroom datastore list`.")

@@ -12,7 +12,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores.innodb import passwords
-from strongroom.datastores.innodb.connection import connect, identifier, parts, query, text
+from strongroom.datastores.innodb.connection import connect, query, quote_name, quote_text, split_error
 from strongroom.datastores.innodb.paths import ACCOUNT
 from strongroom.datastores.protocol.administration import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores.protocol.servers import Server
@@ -36,7 +36,7 @@ def _session(server: Server, doing: str) -> Iterator[Connection[Cursor]]:
         try:
             yield connection
         except pymysql.MySQLError as error:
-            code, said = parts(error)
+            code, said = split_error(error)
             if code in _INVALID:
                 raise InvalidRequest(f"cannot {doing}: {said}") from None
             if code in (0, 1053, 2006, 2013):
@@ -60,7 +60,7 @@ def check_database(name: str) -> None:
 
 
 def _account(connection: Connection[Cursor], name: str, host: str) -> str:
-    return f"{text(connection, name)}@{text(connection, host)}"
+    return f"{quote_text(connection, name)}@{quote_text(connection, host)}"
 
 
 def _exists(connection: Connection[Cursor], name: str) -> bool:
@@ -99,7 +99,7 @@ def _require_databases(connection: Connection[Cursor], names: Sequence[str]) -> 
 
 def _grant(connection: Connection[Cursor], account: str, names: Sequence[str]) -> None:
     for name in names:
-        query(connection, f"GRANT ALL PRIVILEGES ON {identifier(_pattern(name))}.* TO {account}")
+        query(connection, f"GRANT ALL PRIVILEGES ON {quote_name(_pattern(name))}.* TO {account}")
 
 
 class Databases:
@@ -133,7 +133,7 @@ class Databases:
             for spec in specs:
                 charset = f" CHARACTER SET {spec.character_set}" if spec.character_set else ""
                 collate = f" COLLATE {spec.collate}" if spec.collate else ""
-                query(connection, f"CREATE DATABASE {identifier(spec.name)}{charset}{collate}")
+                query(connection, f"CREATE DATABASE {quote_name(spec.name)}{charset}{collate}")
 
     def drop(self, server: Server, name: str) -> None:
         """Drop the database with everything in it."""
@@ -141,7 +141,7 @@ class Databases:
         with _session(server, f"drop database {name!r}") as connection:
             if not _exists(connection, name):
                 raise NotFound(f"there is no database {name!r}")
-            query(connection, f"DROP DATABASE {identifier(name)}")
+            query(connection, f"DROP DATABASE {quote_name(name)}")
 
 
 class Users:
@@ -228,7 +228,7 @@ class Users:
             if not patterns:
                 raise NotFound(f"user {name!r} at host {host!r} has no rights on database {database!r}")
             for pattern in patterns:
-                query(connection, f"REVOKE ALL PRIVILEGES ON {identifier(pattern)}.* FROM {_account(connection, name, host)}")
+                query(connection, f"REVOKE ALL PRIVILEGES ON {quote_name(pattern)}.* FROM {_account(connection, name, host)}")
 
     def _check_name(self, name: str, host: str) -> None:
         """Raises InvalidRequest if no account may have this name or host."""

@@ -10,9 +10,9 @@ from os import close
 from pathlib import Path
 
 from strongroom.datastores.innodb import options, witness
-from strongroom.datastores.innodb.checkpoints import Checkpoints, positions, read_checkpoints
-from strongroom.datastores.innodb.connection import account, connect, query, where
-from strongroom.datastores.innodb.paths import socket_of
+from strongroom.datastores.innodb.checkpoints import Checkpoints, read_checkpoints, read_positions
+from strongroom.datastores.innodb.connection import connect, describe_server, find_account, query
+from strongroom.datastores.innodb.paths import find_socket
 from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, Inspection
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
@@ -68,10 +68,10 @@ class Session(Piped, ABC):
 
         The tool queries the server itself for what it needs to know of it (directories, page size, keys).
         """
-        user, password = account(self._server)
+        user, password = find_account(self._server)
         found: dict[str, str | int | Path | None] = {"datadir": self._server.data_dir, "user": user, "password": password}
         found["tmpdir"] = self._request.work_dir
-        if (socket := socket_of(self._server)) is not None:
+        if (socket := find_socket(self._server)) is not None:
             found["socket"] = socket
         else:
             found |= {"host": self._server.address or "127.0.0.1", "port": self._server.port or 3306}
@@ -99,7 +99,7 @@ class Session(Piped, ABC):
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
-            positions=positions(self._meta, checkpoints, self._tool.log),
+            positions=read_positions(self._meta, checkpoints, self._tool.log),
             data_bytes=self.data_bytes,
             witness=left,
             warnings=warnings,
@@ -142,7 +142,7 @@ def require_history(server: Server, request: BackupRequest, lsn: int) -> None:
     """Raises LineageChanged when the server, which is at ``lsn``, has not reached the end of the parent."""
     if request.parent is not None and lsn < (request.parent.to_lsn or 0):
         raise LineageChanged(
-            f"{where(server)} is at LSN {lsn}, before the end of the parent backup at {request.parent.to_lsn}: "
+            f"{describe_server(server)} is at LSN {lsn}, before the end of the parent backup at {request.parent.to_lsn}: "
             "its data was replaced by an older copy",
             remedy="Take a full backup.",
         )

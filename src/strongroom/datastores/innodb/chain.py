@@ -17,7 +17,7 @@ from strongroom.datastores.innodb.checkpoints import PREFIXES, TOOL_FILES, Check
 from strongroom.datastores.innodb.unpack import Unpack
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
-from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.datastores.toolkit.writer import Writer
 from strongroom.errors import ArtifactCorrupt, ToolFailed
@@ -87,7 +87,7 @@ class ChainRestore(ABC):
     def restore(self) -> Restored:
         """Restore the chain. Until the end ``target`` is marked as unusable."""
         _require_space(self._chain, self._target, self._work_dir)
-        with unfinished(self._target):
+        with mark_unfinished(self._target):
             self._run()
             self._phase("sync")
             facts = _clean(self._target)

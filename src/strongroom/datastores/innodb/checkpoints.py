@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.artifact import Positions
-from strongroom.datastores.innodb.versions import number_of
+from strongroom.datastores.innodb.versions import extract_number
 from strongroom.datastores.protocol.backups import BackupKind, StreamFacts
-from strongroom.datastores.toolkit.tools import tail
+from strongroom.datastores.toolkit.tools import read_tail
 from strongroom.errors import ArtifactCorrupt, VersionMismatch
 from strongroom.system.files import read_text
 
@@ -59,10 +59,10 @@ def _parse(text: str) -> Checkpoints:
         return Checkpoints("damaged", -1, -1, -1)
 
 
-def positions(directory: Path, checkpoints: Checkpoints, log: Path) -> Positions:
+def read_positions(directory: Path, checkpoints: Checkpoints, log: Path) -> Positions:
     """The positions of a finished backup, from the files in ``--extra-lsndir`` and from its log."""
     info = read_side_file(directory, "info") or ""
-    galera = re.search(r"Galera info succeeded with ([0-9a-f-]{36}:-?\d+)", "\n".join(tail(log, 40)))
+    galera = re.search(r"Galera info succeeded with ([0-9a-f-]{36}:-?\d+)", "\n".join(read_tail(log, 40)))
     return _place(checkpoints, info, galera[1] if galera else None)
 
 
@@ -103,4 +103,4 @@ def describe(files: Mapping[str, bytes], product: str = "MariaDB") -> StreamFact
         raise ArtifactCorrupt("the files in the stream are compressed (qpress)", remedy="Restore it by hand.")
     if checkpoints.backup_type not in _KINDS or min(checkpoints.from_lsn, checkpoints.to_lsn, checkpoints.last_lsn) < 0:
         raise ArtifactCorrupt(f"the checkpoints in the stream are of a backup of type {checkpoints.backup_type}")
-    return StreamFacts(_KINDS[checkpoints.backup_type], _place(checkpoints, info, None), number_of(version))
+    return StreamFacts(_KINDS[checkpoints.backup_type], _place(checkpoints, info, None), extract_number(version))

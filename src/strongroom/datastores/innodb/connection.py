@@ -17,7 +17,7 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice
 from strongroom.datastores.innodb.options import read_options
-from strongroom.datastores.innodb.paths import credentials_file, error_log, named_log, socket_of
+from strongroom.datastores.innodb.paths import credentials_file, error_log, find_named_log, find_socket
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.server_log import read_log
 from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StrongroomError
@@ -37,7 +37,7 @@ GONE = (0, 1053, 2006, 2013, 2055)
 _LOG_IN = "Give a credentials file with an account that may log in and take backups."
 
 
-def account(server: Server) -> tuple[str, str]:
+def find_account(server: Server) -> tuple[str, str]:
     """User and password to connect with; without a credentials file the name of the OS user and no password."""
     path = credentials_file(server)
     if path is None:
@@ -46,9 +46,9 @@ def account(server: Server) -> tuple[str, str]:
     return options.get("user") or current_user().name, options.get("password", "")
 
 
-def where(server: Server) -> str:
+def describe_server(server: Server) -> str:
     """The server and its address, for messages."""
-    place = socket_of(server) or f"{server.address}:{server.port or 3306}"
+    place = find_socket(server) or f"{server.address}:{server.port or 3306}"
     return f"{PRODUCTS[server.datastore]} of {server.name or server.id} at {place}"
 
 
@@ -61,8 +61,8 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
     Raises ServerFailed, with the end of the error log, if the server does not answer; ConfigurationError if the account or TLS is
     refused.
     """
-    user, password = account(server)
-    path = socket_of(server)
+    user, password = find_account(server)
+    path = find_socket(server)
     if path is None and not _auth._have_cryptography:  # type: ignore[attr-defined]
         importlib.reload(_auth)  # a service imports it without cryptography: only logins over TCP without TLS need it
     try:
@@ -85,11 +85,11 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
     try:
         yield connection
     except pymysql.MySQLError as error:
-        code, text = parts(error)
+        code, text = split_error(error)
         if code in _EXPIRED:
             raise _describe_refusal(server, user, error) from None
         if isinstance(error, pymysql.OperationalError | pymysql.InterfaceError) and code in GONE:
-            raise _silent(server, text) from None
+            raise _explain_silence(server, text) from None
         raise
     finally:
         try:
@@ -100,34 +100,37 @@ def connect(server: Server, *, timeout: float = 10, patience: float = 600, tls: 
 
 def _describe_refusal(server: Server, user: str, error: Exception) -> StrongroomError:
     """The error if a connection fails, with one cause and a remedy."""
-    code, text = parts(error)
+    code, text = split_error(error)
     account = f"the account {user!r}"
     if isinstance(error, RuntimeError) or code in _NO_PLUGIN:
         plugin = "ed25519" if "ed25519" in text else text
         return ConfigurationError(
-            f"{where(server)} requires an authentication plugin for {account} that Strongroom does not support: {plugin}",
+            f"{describe_server(server)} requires an authentication plugin for {account} that Strongroom does not support: "
+            f"{plugin}",
             remedy=f"Let the account log in by {_WAYS[server.datastore]}, or give a credentials file with another account.",
         )
     if code in _EXPIRED:
         return ConfigurationError(
-            f"{where(server)} refused {account}, whose password has expired: {text}",
+            f"{describe_server(server)} refused {account}, whose password has expired: {text}",
             remedy="Set a new password, or use ALTER USER … PASSWORD EXPIRE NEVER; then correct the credentials file.",
         )
     if code in _LOCKED:
-        return ConfigurationError(f"{where(server)} has locked {account}: {text}", remedy="ALTER USER … ACCOUNT UNLOCK.")
+        return ConfigurationError(
+            f"{describe_server(server)} has locked {account}: {text}", remedy="ALTER USER … ACCOUNT UNLOCK."
+        )
     if code in _TAKEN:
         return NoConnections(
-            f"{where(server)} runs, but has no free connection: {text}",
+            f"{describe_server(server)} runs, but has no free connection: {text}",
             remedy="Close idle connections, or raise max_connections (max_user_connections for one account).",
         )
     if code in _REFUSED:
-        return ConfigurationError(f"{where(server)} refused {account}: {text}", remedy=_LOG_IN)
+        return ConfigurationError(f"{describe_server(server)} refused {account}: {text}", remedy=_LOG_IN)
     if code == _NO_TLS:
         return ConfigurationError(
-            f"{where(server)} does not support TLS: {text}", remedy="Set tls_version and a certificate (ssl_cert)."
+            f"{describe_server(server)} does not support TLS: {text}", remedy="Set tls_version and a certificate (ssl_cert)."
         )
     cause = getattr(error, "original_exception", None)
-    path = socket_of(server)
+    path = find_socket(server)
     if path is not None and isinstance(cause, PermissionError):
         return ConfigurationError(f"the agent may not use the socket {path}", remedy="Run the agent as root.")
     if path is not None and isinstance(cause, FileNotFoundError):
@@ -136,7 +139,7 @@ def _describe_refusal(server: Server, user: str, error: Exception) -> Strongroom
         text = f"nothing listens at {path or f'{server.address}:{server.port or 3306}'}"
     elif isinstance(cause, TimeoutError):
         text = "it did not accept a connection in time"
-    return _silent(server, text)
+    return _explain_silence(server, text)
 
 
 _WAYS = {"mariadb": "mysql_native_password or unix_socket", "mysql": "caching_sha2_password or auth_socket"}
@@ -150,17 +153,17 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _silent(server: Server, text: str) -> ServerFailed:
-    log, named = error_log(server), named_log(server)
-    said = read_log(log) if log else read_log(named, owner=_uid(server))
+def _explain_silence(server: Server, text: str) -> ServerFailed:
+    log, named = error_log(server), find_named_log(server)
+    said = read_log(log) if log else read_log(named, owner=_find_uid(server))
     place = log or named
     return ServerFailed(
-        f"{where(server)} does not answer: {said.describe(text)}",
+        f"{describe_server(server)} does not answer: {said.describe(text)}",
         remedy=f"See the error log of the server{f', {place}' if place else ''}.",
     )
 
 
-def _uid(server: Server) -> int:
+def _find_uid(server: Server) -> int:
     """The OS user of the server; -1 if there is no user of its name."""
     try:
         return find_user(server.user).uid
@@ -168,7 +171,7 @@ def _uid(server: Server) -> int:
         return -1
 
 
-def parts(error: Exception) -> tuple[int, str]:
+def split_error(error: Exception) -> tuple[int, str]:
     """Code and text of an error of the server; code 0 if it has none."""
     args = error.args
     if len(args) >= 2 and isinstance(args[0], int):
@@ -186,21 +189,21 @@ def explain_refusals(server: Server) -> Iterator[None]:
     try:
         yield
     except pymysql.MySQLError as error:
-        code, text = parts(error)
+        code, text = split_error(error)
         if code in _NO_RIGHT:
             raise ConfigurationError(
-                f"the account of {where(server)} lacks a right: {text}",
+                f"the account of {describe_server(server)} lacks a right: {text}",
                 remedy="`strongroom check` names the rights that it needs.",
             ) from error
-        raise ServerFailed(f"{where(server)} failed to answer a query: {text}", remedy="See its error log.") from error
+        raise ServerFailed(f"{describe_server(server)} failed to answer a query: {text}", remedy="See its error log.") from error
 
 
-def not_asked(error: pymysql.MySQLError) -> Notice:
+def report_unread(error: pymysql.MySQLError) -> Notice:
     """A notice for what the account may not read. It may have had more rights when the backup was taken.
 
     Raises the error when it is one of the connection.
     """
-    code, text = parts(error)
+    code, text = split_error(error)
     if code == 0 or code in CLIENT_ERRORS or code == 1053:
         raise error
     return Notice(
@@ -218,23 +221,23 @@ def query(connection: Connection[Cursor], sql: str, *values: str) -> list[tuple[
         return list(cursor.fetchall())
 
 
-def text(connection: Connection[Cursor], value: str) -> str:
+def quote_text(connection: Connection[Cursor], value: str) -> str:
     """A string literal, for statements that also contain names."""
     return str(connection.escape(value))
 
 
-def identifier(name: str) -> str:
+def quote_name(name: str) -> str:
     """A quoted name."""
     return "`" + name.replace("`", "``") + "`"
 
 
-def variables(connection: Connection[Cursor], kind: str, names: str) -> dict[str, str]:
+def read_variables(connection: Connection[Cursor], kind: str, names: str) -> dict[str, str]:
     """``SHOW GLOBAL VARIABLES|STATUS LIKE names`` as a mapping with lower-case names."""
     rows = query(connection, f"SHOW GLOBAL {kind} LIKE %s", names)
     return {str(name).lower(): str(value) for name, value in rows}
 
 
-def server_pid(connection: Connection[Cursor]) -> int | None:
+def find_server_pid(connection: Connection[Cursor]) -> int | None:
     """Process id of the server, if the kernel knows it: over a socket, and in the same PID namespace."""
     peer: socket.socket = connection._sock  # type: ignore[attr-defined]  # another connection would be logged as aborted
     if peer.family != socket.AF_UNIX:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pymysql
 
-from strongroom.datastores.innodb.connection import connect, query, where
+from strongroom.datastores.innodb.connection import connect, describe_server, query
 from strongroom.datastores.protocol.placement import Place, outside_directory
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed
@@ -21,39 +21,41 @@ def read_settings(server: Server, names: tuple[str, ...]) -> dict[str, str]:
         with connect(server, timeout=5, patience=30) as connection:
             rows = query(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({wanted})")
     except pymysql.MySQLError as error:
-        raise ServerFailed(f"{where(server)} cannot report where its files are: {error}") from error
+        raise ServerFailed(f"{describe_server(server)} cannot report where its files are: {error}") from error
     return {str(name).lower(): str(value or "") for name, value in rows}
 
 
-def place(item: str, value: str | None, data_dir: Path, entries: list[str], *, nested: bool = True) -> list[Place]:
+def find_place(item: str, value: str | None, data_dir: Path, entries: list[str], *, nested: bool = True) -> list[Place]:
     """One place if the setting names a directory other than the data directory."""
     directory = outside_directory(value, data_dir)
     return [Place(item=item, directory=directory, entries=entries, nested=nested)] if directory else []
 
 
-def system_tablespace(settings: Mapping[str, str], data_dir: Path, *, nested: bool = True) -> list[Place]:
+def find_system_tablespace(settings: Mapping[str, str], data_dir: Path, *, nested: bool = True) -> list[Place]:
     """``innodb_data_home_dir``, and the paths in ``innodb_data_file_path``, which are relative to it."""
     files: dict[str, list[str]] = {}
-    for path in system_files(settings.get("innodb_data_home_dir", ""), settings.get("innodb_data_file_path", "")):
+    for path in find_system_files(settings.get("innodb_data_home_dir", ""), settings.get("innodb_data_file_path", "")):
         files.setdefault(str(path.parent), []).append(re.escape(path.name))
     return [
-        each for folder, names in files.items() for each in place("innodb_data_home_dir", folder, data_dir, names, nested=nested)
+        each
+        for folder, names in files.items()
+        for each in find_place("innodb_data_home_dir", folder, data_dir, names, nested=nested)
     ]
 
 
-def system_files(home: str, files: str) -> list[Path]:
+def find_system_files(home: str, files: str) -> list[Path]:
     """Files of the system tablespace, by the two settings; relative ones are in the data directory."""
     return [Path(home) / part.split(":")[0] for part in files.split(";") if part]
 
 
-def logs(item: str, base: str | None, index: str | None, data_dir: Path) -> list[Place]:
+def find_logs(item: str, base: str | None, index: str | None, data_dir: Path) -> list[Place]:
     """A log that is a series of numbered files. A restore does not restore them: the server begins a new series."""
     if not base:
         return []
     name = re.escape(Path(base).name)
     entries = [rf"{name}\.\d{{6,}}", rf"{name}\.(?:index|state)", rf"{name}\.\d{{6,}}\.idx"]
-    found = place(item, str(Path(base).parent), data_dir, entries)
+    found = find_place(item, str(Path(base).parent), data_dir, entries)
     if index:
         known = re.escape(Path(index).name)
-        found += place(item, str(Path(index).parent), data_dir, [known])
+        found += find_place(item, str(Path(index).parent), data_dir, [known])
     return found

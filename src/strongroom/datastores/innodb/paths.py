@@ -25,7 +25,7 @@ def credentials_file(server: Server) -> Path | None:
     return server.base_dir / "client.cnf"
 
 
-def socket_of(server: Server) -> Path | None:
+def find_socket(server: Server) -> Path | None:
     """The socket of the server; an adopted one may have none."""
     if server.socket is not None or server.is_adopted:
         return server.socket
@@ -37,7 +37,7 @@ def error_log(server: Server) -> Path | None:
     return server.base_dir / "log" / "error.log" if not server.is_adopted else None
 
 
-def named_log(server: Server) -> Path | None:
+def find_named_log(server: Server) -> Path | None:
     """The error log by the option file of an adopted server. Read it only if it belongs to the server's user."""
     if server.defaults_file is None:
         return None

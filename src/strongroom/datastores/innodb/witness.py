@@ -13,7 +13,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
-from strongroom.datastores.innodb.connection import connect, parts, query, server_pid, variables, where
+from strongroom.datastores.innodb.connection import connect, describe_server, find_server_pid, query, read_variables, split_error
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.datastores.toolkit.lineage import ensure_lineage
@@ -23,11 +23,11 @@ from strongroom.datastores.toolkit.witness import (
     WITNESS_LOST,
     WITNESS_NEVER_WRITTEN,
     describe_process,
+    explain_no_proof,
     has_token,
     is_same_process,
     keep_token,
     new_token,
-    no_proof,
 )
 from strongroom.errors import StrongroomError
 
@@ -55,12 +55,12 @@ def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
     try:
         lineage, token = ensure_lineage(server.data_dir), new_token()
         with connect(server, patience=_PATIENCE) as connection:
-            pid = server_pid(connection)
+            pid = find_server_pid(connection)
             keep_local(connection)
             write_token(connection, lineage, token)
         keep_token(server.data_dir, lineage, token)
     except (StrongroomError, pymysql.MySQLError, OSError) as error:
-        evidence = describe_process(pid) if parts(error)[0] in _NO_RIGHT | _READ_ONLY else {}
+        evidence = describe_process(pid) if split_error(error)[0] in _NO_RIGHT | _READ_ONLY else {}
         return (Witness(evidence=evidence), []) if evidence else (None, [describe_failure(server, error)])
     return Witness(token=token), []
 
@@ -70,7 +70,7 @@ def keep_local(connection: Connection[Cursor]) -> None:
     ((logs,),) = query(connection, "SELECT @@log_bin")
     if logs:
         query(connection, "SET SESSION sql_log_bin = 0")
-    if variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON":
+    if read_variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON":
         query(connection, "SET SESSION wsrep_on = OFF")
 
 
@@ -105,7 +105,7 @@ def holds_token(connection: Connection[Cursor], lineage: str, token: str) -> boo
     try:
         return bool(query(connection, f"SELECT 1 FROM {TABLE} WHERE lineage = %s AND token = %s", lineage, token))  # noqa: S608
     except pymysql.MySQLError as error:
-        if parts(error)[0] not in _MISSING | _NO_RIGHT:
+        if split_error(error)[0] not in _MISSING | _NO_RIGHT:
             raise
         return False
 
@@ -116,11 +116,11 @@ def require_witness(connection: Connection[Cursor], server: Server, request: Bac
         return
     witness = request.parent_witness
     if witness is None:
-        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
+        raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
     if witness.token is None:
-        if not is_same_process(witness.evidence, server_pid(connection)):
-            raise no_proof(
-                where(server),
+        if not is_same_process(witness.evidence, find_server_pid(connection)):
+            raise explain_no_proof(
+                describe_server(server),
                 "the account may not write a token into it, and it was restarted since",
                 describe_grant(connection, server),
             )
@@ -132,18 +132,20 @@ def require_token(connection: Connection[Cursor], server: Server, token: str) ->
     """Raises LineageChanged unless the token is in the data and in the file."""
     lineage = ensure_lineage(server.data_dir)
     if not holds_token(connection, lineage, token):
-        raise no_proof(where(server), WITNESS_LOST.format(TABLE))
+        raise explain_no_proof(describe_server(server), WITNESS_LOST.format(TABLE))
     if not has_token(server.data_dir, lineage, token):
-        raise no_proof(where(server), WITNESS_LOST.format(server.data_dir / WITNESS_FILE))
+        raise explain_no_proof(describe_server(server), WITNESS_LOST.format(server.data_dir / WITNESS_FILE))
 
 
 def describe_failure(server: Server, error: Exception) -> str:
     """A sentence for users: the backup is good, and the next one will be a full."""
-    said = error.message if isinstance(error, StrongroomError) else parts(error)[1]
+    said = error.message if isinstance(error, StrongroomError) else split_error(error)[1]
     remedy = ""
-    if parts(error)[0] in _NO_RIGHT:
+    if split_error(error)[0] in _NO_RIGHT:
         remedy = " `strongroom check` names the rights that incrementals need."
-    return f"The next backup must be a full: no token could be written into {where(server)} ({said.rstrip('.')}).{remedy}"
+    return (
+        f"The next backup must be a full: no token could be written into {describe_server(server)} ({said.rstrip('.')}).{remedy}"
+    )
 
 
 # --- what an account may do
@@ -164,7 +166,7 @@ def may_write(connection: Connection[Cursor]) -> bool:
     try:
         keep_local(connection)
     except pymysql.MySQLError as error:
-        if parts(error)[0] in _NO_RIGHT:
+        if split_error(error)[0] in _NO_RIGHT:
             return False
         raise
     return may_write_table(connection)

@@ -14,7 +14,7 @@ from strongroom.errors import LineageChanged
 
 def begin(server: Server, request: BackupRequest) -> BackupSession:
     """See ``Backups.begin``. Incrementals continue in the way in which the chain began."""
-    by_pages = xtrabackup.serves(server.version)
+    by_pages = xtrabackup.is_installed(server.version)
     if request.parent is not None and (request.parent.to_lsn is not None) != by_pages:
         before, now = ("without", "has one now") if by_pages else ("by", "has none for this server")
         raise LineageChanged(
@@ -28,7 +28,7 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
 
 def stream_format(server: Server) -> Format:
     """See ``Backups.stream_format``."""
-    return "mbstream" if xtrabackup.serves(server.version) else "tar"
+    return "mbstream" if xtrabackup.is_installed(server.version) else "tar"
 
 
 def release(server: Server, positions: Positions) -> None:

@@ -19,7 +19,7 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
     """See ``Backups.begin``."""
     from strongroom.datastores.postgresql.backup import blocks, full, wal
 
-    if request.kind == "full" or blocks.possible(server, request.parent):
+    if request.kind == "full" or blocks.is_possible(server, request.parent):
         return full.begin(server, request)
     return wal.begin(server, request)
 

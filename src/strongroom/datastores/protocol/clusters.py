@@ -23,7 +23,7 @@ REMEDY = (
 PROGRAMS = {"galera": "the library of galera-4", "transfer": "the scripts wsrep_sst_* of mariadb-server"}
 
 
-def lacking(programs: Container[str]) -> list[str]:
+def list_missing(programs: Container[str]) -> list[str]:
     """What an installation with these programs, by role, lacks for nodes of clusters. State transfers need the scripts."""
     return [what for role, what in PROGRAMS.items() if role not in programs]
 

@@ -107,7 +107,7 @@ class EntryPlacement:
         return describe_places(server, places)
 
 
-def below(directory: Path, data_dir: Path) -> bool:
+def is_inside(directory: Path, data_dir: Path) -> bool:
     """Whether the directory is inside the data directory, and is swapped with it."""
     return directory.is_relative_to(data_dir)
 
@@ -116,7 +116,7 @@ def describe_places(server: Server, places: Sequence[Place]) -> list[str]:
     """A sentence for users about the outside directories."""
     items: dict[Path, list[str]] = {}
     for place in places:
-        if not below(place.directory, server.data_dir) and place.item not in items.setdefault(place.directory, []):
+        if not is_inside(place.directory, server.data_dir) and place.item not in items.setdefault(place.directory, []):
             items[place.directory].append(place.item)
     named = ", ".join(f"{directory} ({', '.join(names)})" for directory, names in items.items())
     return [f"the server's files in {named} become previous data and are replaced together with the data"] if named else []
@@ -125,7 +125,7 @@ def describe_places(server: Server, places: Sequence[Place]) -> list[str]:
 def move_to_place(server: Server, place: Place, restored: Path, staging: Mapping[Path, Path]) -> None:
     """Move the entries of one place, and create its link. Raises NoSpace, ConfigurationError."""
     source = restored / place.source
-    if below(place.directory, server.data_dir):
+    if is_inside(place.directory, server.data_dir):
         target = restored / place.directory.relative_to(server.data_dir)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif place.directory in staging:

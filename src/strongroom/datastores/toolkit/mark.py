@@ -14,7 +14,7 @@ _NAME = "strongroom_incomplete"
 
 
 @contextmanager
-def unfinished(directory: Path) -> Iterator[None]:
+def mark_unfinished(directory: Path) -> Iterator[None]:
     """Mark the directory during the context. The mark is removed when everything is durable; after an error it remains."""
     mark = directory / _NAME
     write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", find_owner(directory))

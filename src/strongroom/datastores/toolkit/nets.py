@@ -31,7 +31,7 @@ class OpenFile:
     """It was opened for reading, as files of tables are. A file that is only written is a log or an export."""
 
 
-def open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
+def find_open_files(pids: Iterable[int], data_dir: Path) -> list[OpenFile] | None:
     """Regular files outside ``data_dir`` that these processes hold open, by path, without deleted files.
 
     None if the kernel denies access, or if a process has another mount namespace (a container): then nothing is known.
@@ -166,7 +166,7 @@ def _target(path: str, kind: OddKind, status: os.stat_result) -> str:
     return str(status.st_uid) if kind == "foreign owner" else ""
 
 
-def left_behind(walked: Iterable[str], stream: Collection[str], *, known: Collection[str] = ()) -> list[str]:
+def find_missing(walked: Iterable[str], stream: Collection[str], *, known: Collection[str] = ()) -> list[str]:
     """Files of the data directory that a stream lacks, sorted. Files that match the shell patterns ``known`` are ignored."""
     return sorted(
         path for path in walked if path not in stream and not any(fnmatch.fnmatchcase(path, pattern) for pattern in known)

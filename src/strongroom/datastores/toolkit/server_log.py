@@ -60,10 +60,10 @@ def read_log(path: Path | None, *, owner: int | None = None) -> LogExcerpt:
 
     The owner of a server names its log, and the agent may be root: files of other users must not be shown to the owner.
     """
-    return excerpt([] if path is None else read_lines(path, SIZE, owner=owner))
+    return make_excerpt([] if path is None else read_lines(path, SIZE, owner=owner))
 
 
-def excerpt(lines: Iterable[str]) -> LogExcerpt:
+def make_excerpt(lines: Iterable[str]) -> LogExcerpt:
     """The excerpt since the newest start: the first errors of a server that never served, the last errors of one that did."""
     known = [hide_secrets(line.rstrip()) for line in lines if line.strip()]
     begins = max((number for number, line in enumerate(known[:-1]) if _START.search(line)), default=0)

@@ -36,12 +36,12 @@ def set_stall_timeout(seconds: float) -> None:
     _Limit.seconds = seconds
 
 
-def stall_timeout() -> float:
+def get_stall_timeout() -> float:
     """Seconds that a program may be without progress."""
     return _Limit.seconds
 
 
-def family(pid: int) -> list[int]:
+def list_family(pid: int) -> list[int]:
     """A process and its descendants."""
     found = [pid]
     for each in found:
@@ -85,7 +85,7 @@ class Progress:
         """Seconds since the last progress that was observed."""
         now = time.monotonic()
         programs = [*self._pids()]
-        pids = {member for pid in programs for member in family(pid)}
+        pids = {member for pid in programs for member in list_family(pid)}
         seen = (*map(_size, self._logs), *_bytes(pids))
         ticks = sum(map(_cpu, pids))
         worked = seen != self._seen or ticks - self._ticks > _BUSY * _TICKS * (now - self._since) + 1
@@ -100,7 +100,7 @@ class Watch:
     def __init__(self, progress: Progress, end: Callable[[float], None]) -> None:
         self._progress = progress
         self._end = end
-        self._limit = stall_timeout()
+        self._limit = get_stall_timeout()
         self._over = threading.Event()
         threading.Thread(target=self._run, name="stall-watch", daemon=True).start()
 

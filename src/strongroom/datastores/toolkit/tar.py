@@ -14,7 +14,7 @@ _LARGEST = 8**11
 """The smallest size that does not fit into its field as text."""
 
 
-def header(path: str, size: int, *, directory: bool = False, mode: int = 0o600, modified: int = 0) -> bytes:
+def make_header(path: str, size: int, *, directory: bool = False, mode: int = 0o600, modified: int = 0) -> bytes:
     """The header of a member. ``modified`` is Unix time. Raises ValueError if the path is too long for a header."""
     info = tarfile.TarInfo(path)
     info.mode = 0o700 if directory else mode

@@ -69,7 +69,7 @@ def read_lines(path: Path, size: int = 8192, *, owner: int | None = None) -> lis
         return []
 
 
-def tail(path: Path, lines: int = 8, *, size: int = 8192) -> list[str]:
+def read_tail(path: Path, lines: int = 8, *, size: int = 8192) -> list[str]:
     """The last non-empty lines of a text file, without secrets; none if it cannot be read."""
     return [hide_secrets(line.rstrip()) for line in read_lines(path, size) if line.strip()][-lines:]
 
@@ -140,9 +140,9 @@ class Tool:
         if status:
             how = f"was killed by {_signal_name(-status)}" if status < 0 else f"failed with exit status {status}"
             raise self._failure(f"{self.name} {how}", stopped=-status in _FROM_OUTSIDE)
-        if mark is not None and not "".join(tail(self.log, 1)).endswith(mark):
+        if mark is not None and not "".join(read_tail(self.log, 1)).endswith(mark):
             raise self._failure(f"{self.name} ended without the message {mark!r}")
-        if quiet and tail(self.log, 1):
+        if quiet and read_tail(self.log, 1):
             raise self._failure(f"{self.name} reported an error, although its exit status is 0")
 
     def _give_up(self, idle: float) -> None:
@@ -153,7 +153,7 @@ class Tool:
             self._process.kill()
 
     def _failure(self, what: str, *, stopped: bool = False) -> StrongroomError:
-        lines = tail(self.log)
+        lines = read_tail(self.log)
         text = "\n".join(lines)
         remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), _STALLED if self._stalled else "")
         stopped = stopped or any(sign in text for sign in LIMITS)

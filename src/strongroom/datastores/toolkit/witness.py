@@ -48,7 +48,7 @@ def _read_lines(data_dir: Path) -> list[str]:
         return []
 
 
-def no_proof(server: str, why: str, remedy: str = "") -> LineageChanged:
+def explain_no_proof(server: str, why: str, remedy: str = "") -> LineageChanged:
     """The error if nothing proves that the history of ``server`` contains the parent."""
     return LineageChanged(
         f"nothing proves that the data of {server} still contains the parent backup: {why}",

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Host, Instance
 from strongroom.catalog.queries import in_order, silent_hosts
-from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, lacking
+from strongroom.datastores import GALERA_PROGRAMS, GALERA_REMEDY, list_missing
 from strongroom.errors import NoRoom, NotFound, TooLarge, Unavailable, UnknownValue
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.site import Site
@@ -79,7 +79,7 @@ def place(session: Session, site: Site, need: Need) -> tuple[str, dict[str, Any]
         ram = promised.get(host.name, 0) + beside * need.ram
         version = max(_versions(host, need), key=lambda v: in_order(v["series"]), default=None)
         lack = _describe_lack(host, need, version, ram, host.name in silent, site.settings.hosts.overcommit)
-        if not lack and version is not None and need.node and (missing := lacking(version.get("programs", GALERA_PROGRAMS))):
+        if not lack and version is not None and need.node and (missing := list_missing(version.get("programs", GALERA_PROGRAMS))):
             lack, remedy = f"lacks {' and '.join(missing)}", GALERA_REMEDY
         if lack or version is None:
             refusals.append(f"{host.name} {lack}")

@@ -13,7 +13,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.innodb.connection import account, connect, query
+from strongroom.datastores.innodb.connection import connect, find_account, query
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import Busy, StrongroomError
@@ -45,11 +45,11 @@ class Session:
     statement: str
 
     def __str__(self) -> str:
-        doing = f", {head(self.statement)}" if self.statement else ", idle"
+        doing = f", {shorten_statement(self.statement)}" if self.statement else ", idle"
         return f"session {self.id} of {self.user}@{self.host.partition(':')[0]}{doing}"
 
 
-def head(statement: str) -> str:
+def shorten_statement(statement: str) -> str:
     """The beginning of a statement without its values, which may be secrets."""
     match = _HEAD.match(statement)
     return " ".join(match[1].split()) if match else "a statement"
@@ -73,11 +73,11 @@ class LockWatch:
         self._thread.join(5)
 
     def _run(self) -> None:
-        told, user = "", account(self._server)[0]
+        told, user = "", find_account(self._server)[0]
         with suppress(StrongroomError, pymysql.MySQLError), connect(self._server, patience=30) as connection:
             while not self._over.wait(_LOOK):
                 sessions = [_session(row) for row in query(connection, _SQL)]
-                waiting = waits_of(user, sessions)
+                waiting = find_waits(user, sessions)
                 if not waiting:
                     if told:
                         self._tell("The lock was acquired.")
@@ -103,7 +103,7 @@ class LockWatch:
         self._tool.abort()
 
 
-def waits_of(user: str, sessions: Sequence[Session]) -> list[Session]:
+def find_waits(user: str, sessions: Sequence[Session]) -> list[Session]:
     """Sessions of this backup that wait. Others may run backups too, such as a donor of a cluster; these are not aborted."""
     return [s for s in sessions if s.user == user and _OF_BACKUP.match(s.statement) and _WAITS.match(s.state) and s.seconds > 0]
 
@@ -133,7 +133,7 @@ def describe(connection: Connection[Cursor], waiting: Session, sessions: Sequenc
     ]
     holders, sure = _holders(connection, others)
     behind = [s for s in sessions if _is_behind(s)]
-    text = f"{head(waiting.statement)} waits"
+    text = f"{shorten_statement(waiting.statement)} waits"
     if holders:
         text += f" for {'' if sure else 'one of '}{'; '.join(holders[:_SHOWN])}"
     if behind:

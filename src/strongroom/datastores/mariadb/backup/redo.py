@@ -14,7 +14,7 @@ from pathlib import Path
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.innodb.connection import connect, query, variables, where
+from strongroom.datastores.innodb.connection import connect, describe_server, query, read_variables
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import LogPastEnd
 
@@ -59,12 +59,12 @@ def require_own_log(server: Server, end: bytes | bytearray, checkpoint: int, las
 
 def _position(connection: Connection[Cursor], which: str) -> int:
     name = f"innodb_lsn_{which}"
-    return int(variables(connection, "STATUS", name)[name])
+    return int(read_variables(connection, "STATUS", name)[name])
 
 
 def _past_end(server: Server, what: str) -> LogPastEnd:
     return LogPastEnd(
-        f"mariadb-backup copied more redo log than {where(server)} had written (MDEV-39468): {what}",
+        f"mariadb-backup copied more redo log than {describe_server(server)} had written (MDEV-39468): {what}",
         remedy="Take the backup again: the error depends on timing. Later releases of mariadb-backup do not have it.",
     )
 

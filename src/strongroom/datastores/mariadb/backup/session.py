@@ -11,13 +11,13 @@ from pathlib import Path
 
 from strongroom.datastores.innodb import backup, witness
 from strongroom.datastores.innodb.checkpoints import Checkpoints
-from strongroom.datastores.innodb.connection import connect, query, server_pid, variables, where
-from strongroom.datastores.innodb.outside import system_files
-from strongroom.datastores.innodb.paths import socket_of
-from strongroom.datastores.innodb.versions import number_of
+from strongroom.datastores.innodb.connection import connect, describe_server, find_server_pid, query, read_variables
+from strongroom.datastores.innodb.outside import find_system_files
+from strongroom.datastores.innodb.paths import find_socket
+from strongroom.datastores.innodb.versions import extract_number
 from strongroom.datastores.mariadb.backup import redo
 from strongroom.datastores.mariadb.backup.locks import LockWatch
-from strongroom.datastores.mariadb.profile.layout import left_out, walk_of
+from strongroom.datastores.mariadb.profile.layout import find_left_out, walk_of
 from strongroom.datastores.mariadb.server.versions import require_tool
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
@@ -69,7 +69,7 @@ class Session(backup.Session):
         ]
 
     def _options(self) -> Mapping[str, str | int | Path | None]:
-        return {**super()._options(), "protocol": "tcp" if socket_of(self._server) is None else "socket"}
+        return {**super()._options(), "protocol": "tcp" if find_socket(self._server) is None else "socket"}
 
     def _require_contents(self, checkpoints: Checkpoints) -> None:
         self._require_all_files()
@@ -85,7 +85,7 @@ class Session(backup.Session):
         paths = self._request.paths()
         if not paths:
             return
-        if missing := left_out(self._walked, self._walk(self._server.data_dir), paths):
+        if missing := find_left_out(self._walked, self._walk(self._server.data_dir), paths):
             raise ToolFailed(
                 f"{self._tool.name} reported success, but left out files of tables: {name_some(missing)}",
                 remedy="See the log of the backup. Option files of the server are not used for backups.",
@@ -103,16 +103,16 @@ def begin(server: Server, request: BackupRequest) -> Session:
     backup.require_parent_lsn(request)
     with connect(server) as connection:
         ((version, data_dir, ignored, home, files),) = query(connection, _ABOUT)
-        galera = variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
-        lsn = int(variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
-        pid = server_pid(connection)
+        galera = read_variables(connection, "VARIABLES", "wsrep_on").get("wsrep_on") == "ON"
+        lsn = int(read_variables(connection, "STATUS", "Innodb_lsn_current")["innodb_lsn_current"])
+        pid = find_server_pid(connection)
         backup.require_history(server, request, lsn)
         witness.require_witness(connection, server, request)
     tool = require_tool(server.version.programs["backup"], version, f"the server {server.name or server.id}")
-    require_own_data(server, Path(data_dir), pid, system_files(home or "", files)[0])
+    require_own_data(server, Path(data_dir), pid, find_system_files(home or "", files)[0])
     left_out = {LOST, *(name for name in str(ignored or "").split(",") if re.fullmatch(r"[A-Za-z0-9_.+@-]+", name))}
     return Session(
-        server, request, server_version=number_of(version), tool_version=tool, galera=galera, left_out=sorted(left_out)
+        server, request, server_version=extract_number(version), tool_version=tool, galera=galera, left_out=sorted(left_out)
     )
 
 
@@ -131,7 +131,7 @@ def require_own_data(server: Server, said: Path, pid: int | None, system: Path =
         ) from error
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"{where(server)} reports that its data is in {said}, but {error.filename} does not exist on this host",
+            f"{describe_server(server)} reports that its data is in {said}, but {error.filename} does not exist on this host",
             remedy="Check the address and the data directory: backups are taken on the host of the server.",
         ) from error
     try:
@@ -140,7 +140,7 @@ def require_own_data(server: Server, said: Path, pid: int | None, system: Path =
         os.close(fd)
     if not same or holder is None or (holder > 0 and pid is not None and pid != holder):
         raise ConfigurationError(
-            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
+            f"{describe_server(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from strongroom.datastores.protocol.clusters import REMEDY, lacking
+from strongroom.datastores.protocol.clusters import REMEDY, list_missing
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError
 
@@ -12,9 +12,9 @@ GROUP_PORT, IST_PORT, SST_PORT = 4567, 4568, 4444
 Options = dict[str, str | int | Path | None]
 
 
-def library(version: Version) -> Path:
+def find_library(version: Version) -> Path:
     """The Galera library of the host. Raises ConfigurationError if it, or another program that nodes need, is missing."""
-    if missing := lacking(version.programs):
+    if missing := list_missing(version.programs):
         raise ConfigurationError(f"MariaDB {version.number} on this host lacks {' and '.join(missing)}", remedy=REMEDY)
     return version.programs["galera"]
 
@@ -29,7 +29,7 @@ def server_options(server: Server) -> Options:
         "log_slave_updates": "ON",
         "innodb_autoinc_lock_mode": 2,
         "wsrep_on": "ON",
-        "wsrep_provider": library(server.version),
+        "wsrep_provider": find_library(server.version),
         "wsrep_cluster_name": member.group,
         "wsrep_cluster_address": f"gcomm://{','.join(member.peers)}",
         "wsrep_node_name": member.node,

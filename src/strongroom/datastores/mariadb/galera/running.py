@@ -11,7 +11,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.datastores.innodb.admin import SYSTEM_DATABASES
-from strongroom.datastores.innodb.connection import connect, identifier, parts, query, variables
+from strongroom.datastores.innodb.connection import connect, query, quote_name, read_variables, split_error
 from strongroom.datastores.mariadb.galera import files
 from strongroom.datastores.protocol.clusters import GaleraView, TableSums
 from strongroom.datastores.protocol.servers import Server
@@ -31,8 +31,8 @@ def view(server: Server, *, running: bool) -> GaleraView:
     seen = seen.model_copy(update=_said_by_files(server.data_dir))
     try:
         with connect(server, timeout=5, patience=10) as connection:
-            status = variables(connection, "STATUS", "wsrep_%")
-            settings = variables(connection, "VARIABLES", "wsrep_%")
+            status = read_variables(connection, "STATUS", "wsrep_%")
+            settings = read_variables(connection, "VARIABLES", "wsrep_%")
     except (ConfigurationError, NoConnections) as error:
         return seen.model_copy(update={"refuses": error.message})
     except (StrongroomError, pymysql.MySQLError):
@@ -72,7 +72,7 @@ def _number(value: str | None) -> int | None:
 def set_desync(server: Server, desync: bool) -> bool:
     """Set whether the cluster waits for this node when it falls behind. Returns whether this was a change."""
     with connect(server) as connection:
-        if (variables(connection, "VARIABLES", "wsrep_desync").get("wsrep_desync") == "ON") == desync:
+        if (read_variables(connection, "VARIABLES", "wsrep_desync").get("wsrep_desync") == "ON") == desync:
             return False
         query(connection, f"SET GLOBAL wsrep_desync={'ON' if desync else 'OFF'}")
         return True
@@ -112,7 +112,7 @@ def sum_tables(server: Server, *, tables: Collection[str] | None = None, at: int
         names = [(str(schema), str(table)) for schema, table in rows if schema not in SYSTEM_DATABASES]
         seqno = None if at is None else _begin_snapshot(connection, at)
         sums = {
-            f"{schema}.{table}": _checksum(connection, f"{identifier(schema)}.{identifier(table)}")
+            f"{schema}.{table}": _checksum(connection, f"{quote_name(schema)}.{quote_name(table)}")
             for schema, table in names
             if tables is None or f"{schema}.{table}" in tables
         }
@@ -134,7 +134,7 @@ def _begin_snapshot(connection: Connection[Cursor], at: int) -> int | None:
 
 
 def _last_committed(connection: Connection[Cursor]) -> int:
-    return _number(variables(connection, "STATUS", "wsrep_last_committed").get("wsrep_last_committed")) or 0
+    return _number(read_variables(connection, "STATUS", "wsrep_last_committed").get("wsrep_last_committed")) or 0
 
 
 def _checksum(connection: Connection[Cursor], table: str) -> str:
@@ -142,7 +142,7 @@ def _checksum(connection: Connection[Cursor], table: str) -> str:
     try:
         ((_, checksum),) = query(connection, f"CHECKSUM TABLE {table}")
     except pymysql.MySQLError as error:
-        code, _ = parts(error)
+        code, _ = split_error(error)
         if code not in _CHANGED:
             raise
         return f"error {code}"

@@ -13,16 +13,16 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.innodb.connection import connect, query, variables
+from strongroom.datastores.innodb.connection import connect, query, read_variables
 from strongroom.datastores.innodb.paths import option_file
 from strongroom.datastores.mariadb.galera import files
-from strongroom.datastores.mariadb.galera.config import library, ring_buffer_mb
+from strongroom.datastores.mariadb.galera.config import find_library, ring_buffer_mb
 from strongroom.datastores.mariadb.server import facts, plugins, settings
 from strongroom.datastores.protocol.clusters import UUID, GaleraPosition
 from strongroom.datastores.protocol.profiles import read_restored_profile
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.socket import socket_path
-from strongroom.datastores.toolkit.tools import Tool, tail
+from strongroom.datastores.toolkit.tools import Tool, read_tail
 from strongroom.errors import Conflict, ServerFailed, StrongroomError
 from strongroom.system.directories import make_directory
 from strongroom.system.disks import require_space
@@ -46,7 +46,7 @@ def find_position(server: Server, data_dir: Path | None = None) -> GaleraPositio
         return files.NOWHERE  # the transfer was interrupted: the data is a mix of two states
     with _program(server, data_dir, ["--wsrep-recover"]) as tool:
         tool.check()
-        found = re.findall(rf"Recovered position: ({UUID}):(-?\d+)", "\n".join(tail(tool.log, 400, size=1 << 20)))
+        found = re.findall(rf"Recovered position: ({UUID}):(-?\d+)", "\n".join(read_tail(tool.log, 400, size=1 << 20)))
     if not found:
         raise ServerFailed(f"{tool.name} --wsrep-recover found no position in {data_dir}", remedy="Check the data directory.")
     uuid, seqno = found[-1]
@@ -111,7 +111,7 @@ def _begin_and_end(server: Server, data_dir: Path, uuid: str, *, isolated: bool)
         "--binlog-format=ROW",
         "--innodb-autoinc-lock-mode=2",
         "--wsrep-on=ON",
-        f"--wsrep-provider={library(server.version)}",
+        f"--wsrep-provider={find_library(server.version)}",
         "--wsrep-cluster-address=gcomm://",
         "--wsrep-cluster-name=seed",
         "--wsrep-node-address=127.0.0.1",
@@ -129,7 +129,7 @@ def _wait_synced(server: Server, tool: Tool, uuid: str, *, isolated: bool) -> No
     while tool.running:
         try:
             with connect(server, timeout=5, patience=30) as connection:
-                status = variables(connection, "STATUS", "wsrep_%")
+                status = read_variables(connection, "STATUS", "wsrep_%")
                 if status.get("wsrep_local_state_comment") == "Synced" and status.get("wsrep_cluster_state_uuid") == uuid:
                     if isolated:
                         _forget_addresses(connection)
@@ -159,7 +159,7 @@ def needed_options(server: Server, data_dir: Path) -> list[str]:
     if restored is None:
         return []
     options = [f"--{name}={value}" for name, value in settings.select_demanded(restored.profile.settings).items()]
-    options += [f"--plugin-load-add={library}" for library in plugins.to_load(server.version, restored.profile.plugins)]
+    options += [f"--plugin-load-add={library}" for library in plugins.list_libraries(server.version, restored.profile.plugins)]
     return [*options, "--default-time-zone=SYSTEM"]
 
 

@@ -10,11 +10,11 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.innodb.connection import CLIENT_ERRORS, connect, identifier, not_asked, parts, query
+from strongroom.datastores.innodb.connection import CLIENT_ERRORS, connect, query, quote_name, report_unread, split_error
 from strongroom.datastores.mariadb.profile import layout
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
 from strongroom.datastores.mariadb.profile.tables import read_tables
-from strongroom.datastores.mariadb.restore.prepare import option_file_of
+from strongroom.datastores.mariadb.restore.prepare import read_owner_options
 from strongroom.datastores.mariadb.server.plugins import KNOWN, REACHING_OUT, Kind, is_installed
 from strongroom.datastores.mariadb.server.settings import SETTINGS, select_carried
 from strongroom.datastores.protocol.profiles import RestoreTarget
@@ -130,7 +130,7 @@ def _configuration(server: Server) -> tuple[dict[str, str], dict[str, str], set[
             settings, _ = read_settings(connection)
             return settings, layout.read_places(connection), set(read_plugins(connection))
     except (StrongroomError, pymysql.MySQLError):
-        options = option_file_of(server)
+        options = read_owner_options(server)
         settings = {name: value for name, value in options.items() if name in SETTINGS}
         places = {name: value for name, value in options.items() if name in layout.DIRECTORIES}
         for name, key in layout.LOGS.items():
@@ -149,7 +149,7 @@ def check_restored(server: Server, profile: Profile, *, isolated: bool) -> list[
             notices += _check_plugins(connection, server, profile)
             notices += _describe_isolation(connection, profile) if isolated else []
         except pymysql.MySQLError as error:
-            notices.append(not_asked(error))
+            notices.append(report_unread(error))
     return notices
 
 
@@ -234,9 +234,9 @@ def _check_tables(connection: Connection[Cursor], profile: Profile) -> Iterator[
 def _try_read(connection: Connection[Cursor], schema: str, name: str) -> str | None:
     """Why the table cannot be read; none if it can, if the account may not read it, or if clients have locked or dropped it."""
     try:
-        query(connection, f"SELECT 1 FROM {identifier(schema)}.{identifier(name)} LIMIT 1")  # noqa: S608 - both are quoted
+        query(connection, f"SELECT 1 FROM {quote_name(schema)}.{quote_name(name)} LIMIT 1")  # noqa: S608 - both are quoted
     except pymysql.MySQLError as error:
-        code, text = parts(error)
+        code, text = split_error(error)
         if code == 0 or code in CLIENT_ERRORS:  # the connection broke: that says nothing about the table
             raise
         if code in _DENIED | _IN_USE or (code == _NO_TABLE and not _is_listed(connection, schema, name)):

@@ -15,7 +15,7 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Notice
 from strongroom.datastores.innodb.connection import query
 from strongroom.datastores.toolkit.names import name_some
-from strongroom.datastores.toolkit.nets import Oddity, Walked, is_below, open_files, walk
+from strongroom.datastores.toolkit.nets import Oddity, Walked, find_open_files, is_below, walk
 
 DIRECTORIES: Mapping[str, str] = {
     "innodb_data_home_dir": "the system tablespace",
@@ -101,7 +101,7 @@ def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None,
     layout.notices.extend(_judge_open_files(data_dir, pid, layout.outside, places, remote, walked))
     layout.notices.extend(_judge_oddities(walked))
     databases = _databases(walked, places, data_dir)
-    unknown = list(unknown_files(walked, databases))
+    unknown = list(find_unknown_files(walked, databases))
     for path in walked.files:
         top, _, rest = path.partition("/")
         if not rest:
@@ -131,7 +131,7 @@ def read_layout(connection: Connection[Cursor], data_dir: Path, pid: int | None,
     return layout
 
 
-def unknown_files(walked: Walked, databases: Collection[str]) -> Iterator[str]:
+def find_unknown_files(walked: Walked, databases: Collection[str]) -> Iterator[str]:
     """Files in directories of databases that the backup tool does not know."""
     for path in walked.files:
         top, _, rest = path.partition("/")
@@ -184,7 +184,7 @@ def _databases(walked: Walked, places: Mapping[str, str], data_dir: Path) -> set
 def _judge_open_files(
     data_dir: Path, pid: int | None, outside: Mapping[str, str], places: Mapping[str, str], remote: Sequence[str], walked: Walked
 ) -> Iterator[Notice]:
-    found = open_files([pid], data_dir) if pid is not None else None
+    found = find_open_files([pid], data_dir) if pid is not None else None
     if found is None:
         yield Notice(
             item="open files outside the data directory",
@@ -295,26 +295,28 @@ def walk_of(data_dir: Path) -> dict[str, tuple[int, int]]:
     return {}
 
 
-def left_out(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], paths: Collection[str]) -> list[str]:
+def find_left_out(
+    before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], paths: Collection[str]
+) -> list[str]:
     """Files of tables that existed all the time, and that a stream with these paths does not contain.
 
     A table that was dropped or renamed while the tool ran may exist again when it has ended: statements that waited for the end
     of the backup create it immediately. Its definition, a file that is only written at its creation, is another one then.
     """
     held = {_NEW.sub(".ibd", path.removesuffix(".delta")) for path in paths}
-    gone = {_table_of(path) for path in paths if path.endswith((".del", ".ren"))}
+    gone = {_find_table(path) for path in paths if path.endswith((".del", ".ren"))}
 
     def stayed(path: str) -> bool:
-        definition = f"{_table_of(path)}.frm"
+        definition = f"{_find_table(path)}.frm"
         if definition in before or definition in after:
             return path in after and before.get(definition) == after.get(definition)
         if path.endswith(".ibd"):  # of an index for full text: it is written all the time
             return path in after and before[path][0] == after[path][0]
         return before[path] == after.get(path)
 
-    return sorted(path for path in before if path not in held and _table_of(path) not in gone and stayed(path))
+    return sorted(path for path in before if path not in held and _find_table(path) not in gone and stayed(path))
 
 
-def _table_of(path: str) -> str:
+def _find_table(path: str) -> str:
     """Database and table of a file, which may belong to a partition."""
     return path.rpartition(".")[0].partition("#P#")[0]

@@ -13,7 +13,15 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
 from strongroom.datastores.innodb.checkpoints import TOOL_FILES
-from strongroom.datastores.innodb.connection import account, connect, parts, query, server_pid, variables, where
+from strongroom.datastores.innodb.connection import (
+    connect,
+    describe_server,
+    find_account,
+    find_server_pid,
+    query,
+    read_variables,
+    split_error,
+)
 from strongroom.datastores.mariadb.profile.accounts import judge_accounts, read_accounts
 from strongroom.datastores.mariadb.profile.layout import read_directory_tables, read_layout, walk_of
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
@@ -50,14 +58,14 @@ class Survey:
         remote = self._ask("where InnoDB tables lie", read_directory_tables) or []
         accounts = self._ask("the accounts", read_accounts)
         said = self._variables("innodb_log_archive", "binlog_storage_engine", "wsrep_on", "wsrep_replicate_myisam", "wsrep_mode")
-        layout = read_layout(connection, self._server.data_dir, server_pid(connection), [path for _, path in remote])
+        layout = read_layout(connection, self._server.data_dir, find_server_pid(connection), [path for _, path in remote])
         self._notices += layout.notices
         self._judge_settings(settings, others)
         self._judge_versions(said)
         self._judge_tables(tables, plugins, remote)
         if accounts is not None:
             adopted = self._server.is_adopted
-            self._notices += judge_accounts(accounts, adopted=adopted, account=account(self._server)[0])
+            self._notices += judge_accounts(accounts, adopted=adopted, account=find_account(self._server)[0])
             self._facts["accounts with host names"] = bool(accounts.host_names)
         self._notices += self._encryption(plugins)
         self._notices += _judge_names(self._server.data_dir)
@@ -84,7 +92,7 @@ class Survey:
         try:
             return question(self._connection)
         except pymysql.MySQLError as error:
-            code, _ = parts(error)
+            code, _ = split_error(error)
             if code in _DENIED:
                 self._denied.append(what)
             elif code not in _UNKNOWN_TABLE:
@@ -248,7 +256,7 @@ class Survey:
                 f"MASTER_PORT={row['Master_Port']}, MASTER_USER='{row['Master_User']}', MASTER_PASSWORD='…', "
                 "MASTER_USE_GTID=slave_pos; START SLAVE.",
             )
-        connected = int(variables(self._connection, "STATUS", "Slaves_connected").get("slaves_connected", 0) or 0)
+        connected = int(read_variables(self._connection, "STATUS", "Slaves_connected").get("slaves_connected", 0) or 0)
         if connected or sources:
             yield Notice(
                 item="GTID state",
@@ -365,6 +373,6 @@ def read_profile(server: Server) -> Profile:
             ) from error
         except FileNotFoundError as error:
             raise ConfigurationError(
-                f"the data directory {server.data_dir} of {where(server)} does not exist on this host",
+                f"the data directory {server.data_dir} of {describe_server(server)} does not exist on this host",
                 remedy="Check the address and the data directory: backups are taken on the host of the server.",
             ) from error

@@ -10,8 +10,8 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb.connection import GONE, connect, identifier, parts, query
-from strongroom.datastores.mariadb.profile.tables import Tables, all_tables, read_tables
+from strongroom.datastores.innodb.connection import GONE, connect, query, quote_name, split_error
+from strongroom.datastores.mariadb.profile.tables import Tables, list_tables, read_tables
 from strongroom.datastores.mariadb.restore.private import private_server
 from strongroom.datastores.mariadb.server import plugins
 from strongroom.datastores.protocol.profiles import Rehearsal
@@ -32,7 +32,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
         _end_prepared(connection)
         warnings = list(_compare_engines(connection, profile, version))
         number, bad = 0, []
-        for schema, name, engine in all_tables(connection):
+        for schema, name, engine in list_tables(connection):
             if engine and engine.upper() not in plugins.REACHING_OUT:
                 number += 1
                 if reason := _read(connection, schema, name, engine):
@@ -92,7 +92,7 @@ def _is_engine(name: str) -> bool:
 
 def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -> str | None:
     """Why the table cannot be read completely; none if it can."""
-    table = f"{identifier(schema)}.{identifier(name)}"
+    table = f"{quote_name(schema)}.{quote_name(name)}"
     try:
         if engine in _CHECKED:
             rows = query(connection, f"CHECK TABLE {table}")
@@ -103,7 +103,7 @@ def _read(connection: Connection[Cursor], schema: str, name: str, engine: str) -
                 return errors[0]
         query(connection, f"SELECT COUNT(*) FROM (SELECT * FROM {table}) AS everything")  # noqa: S608 - quoted
     except pymysql.MySQLError as error:
-        code, text = parts(error)
+        code, text = split_error(error)
         if code in GONE:
             raise  # the error is the server's, not the table's
         return text

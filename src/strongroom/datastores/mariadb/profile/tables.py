@@ -56,7 +56,7 @@ def read_tables(connection: Connection[Cursor]) -> Tables:
     return tables
 
 
-def all_tables(connection: Connection[Cursor]) -> Iterator[tuple[str, str, str]]:
+def list_tables(connection: Connection[Cursor]) -> Iterator[tuple[str, str, str]]:
     """Database, name and engine of every table, including tables of the system."""
     sql = (
         "SELECT table_schema, table_name, engine FROM information_schema.tables"

@@ -8,7 +8,7 @@ from pathlib import Path
 from strongroom.datastores.innodb.chain import ChainRestore
 from strongroom.datastores.innodb.checkpoints import PREPARED
 from strongroom.datastores.innodb.prepare import FILE
-from strongroom.datastores.innodb.versions import key
+from strongroom.datastores.innodb.versions import make_sort_key
 from strongroom.datastores.mariadb.restore.prepare import rewrite_options
 from strongroom.datastores.mariadb.server.versions import require_tool
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
@@ -33,7 +33,7 @@ def restore(
     version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
 ) -> Restored:
     """See ``Restores.restore``. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
-    _require_tool(version, max((link.server_version for link in chain), key=key))
+    _require_tool(version, max((link.server_version for link in chain), key=make_sort_key))
     return _Restore(version, chain, target, work_dir, phase, server).restore()
 
 

@@ -18,7 +18,7 @@ from strongroom.system.users import find_owner
 
 def _keys(server: Server | None) -> dict[str, str]:
     """Options of file_key_management that the owner of the server has set. Raises ConfigurationError if there are none."""
-    options = option_file_of(server) if server is not None and server.is_adopted else {}
+    options = read_owner_options(server) if server is not None and server.is_adopted else {}
     if not options.get("file_key_management_filename"):
         raise ConfigurationError(
             "the data of this backup is encrypted by its server, and no keys are known here: they are not in the backup",
@@ -28,7 +28,7 @@ def _keys(server: Server | None) -> dict[str, str]:
     return {name: value for name, value in options.items() if name == "plugin_dir" or name.startswith("file_key_management_")}
 
 
-def option_file_of(server: Server) -> dict[str, str]:
+def read_owner_options(server: Server) -> dict[str, str]:
     """Options of an adopted server, as its own program reads them. Empty without an option file."""
     if server.defaults_file is None:
         return {}
@@ -65,7 +65,7 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
         )
     libraries = {plugins.KNOWN[name].library for name, kind in kinds.items() if kind == "provider" and name not in lacking}
     program = version.programs["server"]
-    place = plugins.plugin_dir(program, program.parent.parent)
+    place = plugins.find_plugin_dir(program, program.parent.parent)
     if "keys" in kinds.values() and used.get("encryption"):
         keys = _keys(server)
         place = Path(keys.pop("plugin_dir", str(place)))

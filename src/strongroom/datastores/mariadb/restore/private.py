@@ -15,7 +15,7 @@ from strongroom.datastores.innodb.options import format_options
 from strongroom.datastores.innodb.paths import ACCOUNT
 from strongroom.datastores.mariadb.server import config, plugins, settings
 from strongroom.datastores.protocol.servers import Server, Version
-from strongroom.datastores.toolkit.tools import Tool, tail
+from strongroom.datastores.toolkit.tools import Tool, read_tail
 from strongroom.errors import NoSpace, ServerFailed, StrongroomError, ToolStopped
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
@@ -66,7 +66,7 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
             "innodb_flush_log_at_trx_commit": 0,
             **settings.select_carried(profile, isolated=True, galera=False),
         }
-        text = format_options("mysqld", options) + config.plugin_lines(plugins.to_load(version, profile.plugins))
+        text = format_options("mysqld", options) + config.plugin_lines(plugins.list_libraries(version, profile.plugins))
         write_file(base / "private.cnf", text, owner)
         log = work_dir / "rehearsal.log"
         tool = Tool([version.programs["server"], f"--defaults-file={base / 'private.cnf'}"], log)
@@ -75,7 +75,7 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
             yield server
         except ServerFailed as error:
             if tool.ends(_END):
-                raise died(tool) from error
+                raise explain_end(tool) from error
             raise
         finally:
             tool.abort(grace=0)
@@ -93,7 +93,7 @@ def _wait(server: Server, tool: Tool) -> None:
         time.sleep(_LOOK)
 
 
-def died(tool: Tool) -> StrongroomError:
+def explain_end(tool: Tool) -> StrongroomError:
     """The error for a private server that ended. If it was killed or the disk was full, that says nothing about the data."""
     try:
         tool.check()
@@ -106,7 +106,7 @@ def died(tool: Tool) -> StrongroomError:
         )
     except StrongroomError:
         pass
-    lines = "\n".join(tail(tool.log, 12))
+    lines = "\n".join(read_tail(tool.log, 12))
     return ServerFailed(
         f"a private server cannot run on the restored data; the end of its log:\n{lines}",
         remedy="A restored server would not start either: see the log, and take another backup.",

@@ -10,13 +10,13 @@ from pathlib import Path
 from strongroom.artifact import Profile
 from strongroom.datastores.innodb.hash import native_hash
 from strongroom.datastores.innodb.options import format_options, read_options
-from strongroom.datastores.innodb.paths import ACCOUNT, error_log, option_file, socket_of
+from strongroom.datastores.innodb.paths import ACCOUNT, error_log, find_socket, option_file
 from strongroom.datastores.mariadb.galera import config
 from strongroom.datastores.mariadb.server import plugins
 from strongroom.datastores.mariadb.server.settings import select_carried
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server
-from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ServerFailed
 from strongroom.system.directories import make_directory
@@ -35,21 +35,21 @@ def configure(server: Server) -> None:
     if server.is_adopted:
         return
     owner = find_user(server.user).owner
-    socket = socket_of(server)
+    socket = find_socket(server)
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
-    restored = read_restored_profile(server.data_dir) or _sent(server)
+    restored = read_restored_profile(server.data_dir) or _read_sent_profile(server)
     secret = _secret(server, owner, socket)
     write_file(server.base_dir / "init.sql", _accounts_sql(server, secret, isolated=restored.isolated), owner)
     text = format_options("mysqld", _server_options(server, socket, restored))
-    text += plugin_lines(plugins.to_load(server.version, restored.profile.plugins))
+    text += plugin_lines(plugins.list_libraries(server.version, restored.profile.plugins))
     if server.galera is not None:
         text += format_options("sst", config.transfer_options(server))
     write_file(option_file(server), text, owner)
 
 
-def _sent(server: Server) -> RestoredProfile:
+def _read_sent_profile(server: Server) -> RestoredProfile:
     """The profile for data that was not restored here. Nodes of a restored cluster may have sent it, with their profile."""
     member = server.galera
     if member is None:
@@ -164,7 +164,7 @@ def build_command(server: Server) -> list[str]:
 
 def initialize(server: Server, data_dir: Path, log: Path) -> None:
     """Create the system tables in an empty directory. Called as the OS user of the server."""
-    with unfinished(data_dir):
+    with mark_unfinished(data_dir):
         tool = Tool(
             [
                 server.version.programs["initialize"],

@@ -9,8 +9,8 @@ from typing import Literal
 import pymysql
 
 from strongroom.datastores.innodb.checkpoints import PREPARED, read_checkpoints
-from strongroom.datastores.innodb.connection import connect, parts, variables, where
-from strongroom.datastores.innodb.versions import number_of
+from strongroom.datastores.innodb.connection import connect, describe_server, read_variables, split_error
+from strongroom.datastores.innodb.versions import extract_number
 from strongroom.datastores.mariadb.profile import read
 from strongroom.datastores.protocol.servers import Facts, Finding, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
@@ -39,22 +39,28 @@ def read_facts(server: Server) -> Facts:
     try:
         with connect(server, timeout=5, patience=10) as connection:
             # A node outside its cluster refuses statements that read tables, but not these.
-            said = {name: variables(connection, "VARIABLES", name).get(name, "") for name in ("version", "datadir", "wsrep_on")}
+            said = {
+                name: read_variables(connection, "VARIABLES", name).get(name, "") for name in ("version", "datadir", "wsrep_on")
+            }
             galera = None
             if said["wsrep_on"] == "ON":
-                status = variables(connection, "STATUS", "wsrep_%")
+                status = read_variables(connection, "STATUS", "wsrep_%")
                 galera = {name: status[name] for name in _GALERA if name in status}
     except pymysql.MySQLError as error:
-        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="See its error log.") from error
+        raise ServerFailed(
+            f"{describe_server(server)} does not serve: {split_error(error)[1]}", remedy="See its error log."
+        ) from error
     if "MariaDB" not in said["version"]:
-        raise ServerFailed(f"{where(server)} is not MariaDB, it reports {said['version']}", remedy="Specify the right datastore.")
+        raise ServerFailed(
+            f"{describe_server(server)} is not MariaDB, it reports {said['version']}", remedy="Specify the right datastore."
+        )
     if galera is not None and (galera.get("wsrep_ready"), galera.get("wsrep_cluster_status")) != ("ON", "Primary"):
         raise NotInCluster(
-            f"{where(server)} is not part of its cluster: {galera.get('wsrep_cluster_status')}, "
+            f"{describe_server(server)} is not part of its cluster: {galera.get('wsrep_cluster_status')}, "
             f"{galera.get('wsrep_local_state_comment')}",
             remedy="It joins as soon as it reaches the others. If none of them serves, recover the cluster.",
         )
-    return Facts(version_number=number_of(said["version"]), data_dir=Path(said["datadir"]), galera=galera)
+    return Facts(version_number=extract_number(said["version"]), data_dir=Path(said["datadir"]), galera=galera)
 
 
 def examine(server: Server) -> Iterator[Finding]:
@@ -66,7 +72,9 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except (OSError, pymysql.MySQLError) as error:
-        yield Finding(level="error", message=f"{where(server)} cannot be examined: {error}", remedy="See its error log.")
+        yield Finding(
+            level="error", message=f"{describe_server(server)} cannot be examined: {error}", remedy="See its error log."
+        )
         return
     meaning = {
         "refuse": "a backup is refused: ",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from strongroom.datastores.innodb.outside import logs, place, read_settings, system_tablespace
+from strongroom.datastores.innodb.outside import find_logs, find_place, find_system_tablespace, read_settings
 from strongroom.datastores.protocol.placement import EntryPlacement, Place
 from strongroom.datastores.protocol.servers import Server
 
@@ -34,18 +34,18 @@ class ServerPlacement(EntryPlacement):
         """The places of an adopted server. Other servers keep everything in the data directory."""
         if not server.is_adopted:
             return []
-        return outside_places(read_settings(server, _SETTINGS), server.data_dir)
+        return find_places(read_settings(server, _SETTINGS), server.data_dir)
 
 
-def outside_places(settings: Mapping[str, str], data_dir: Path) -> list[Place]:
+def find_places(settings: Mapping[str, str], data_dir: Path) -> list[Place]:
     """The places that the settings of the server name."""
     return [
-        *place("innodb_log_group_home_dir", settings.get("innodb_log_group_home_dir"), data_dir, _REDO),
-        *place("innodb_undo_directory", settings.get("innodb_undo_directory"), data_dir, _UNDO),
-        *place("aria_log_dir_path", settings.get("aria_log_dir_path"), data_dir, _ARIA),
-        *system_tablespace(settings, data_dir),
-        *logs("log_bin", settings.get("log_bin_basename"), settings.get("log_bin_index"), data_dir),
-        *logs("relay_log", settings.get("relay_log_basename"), settings.get("relay_log_index"), data_dir),
+        *find_place("innodb_log_group_home_dir", settings.get("innodb_log_group_home_dir"), data_dir, _REDO),
+        *find_place("innodb_undo_directory", settings.get("innodb_undo_directory"), data_dir, _UNDO),
+        *find_place("aria_log_dir_path", settings.get("aria_log_dir_path"), data_dir, _ARIA),
+        *find_system_tablespace(settings, data_dir),
+        *find_logs("log_bin", settings.get("log_bin_basename"), settings.get("log_bin_index"), data_dir),
+        *find_logs("relay_log", settings.get("relay_log_basename"), settings.get("relay_log_index"), data_dir),
         *_write_set_cache(settings.get("wsrep_provider_options", ""), data_dir),
     ]
 
@@ -54,4 +54,4 @@ def _write_set_cache(options: str, data_dir: Path) -> list[Place]:
     """The write-set cache of Galera, which has the history before the restore."""
     said = dict(re.findall(r"(gcache\.dir|gcache\.name) *= *([^;]*?) *(?:;|$)", options))
     path = Path(said.get("gcache.dir") or "") / (said.get("gcache.name") or "galera.cache")
-    return place("wsrep_provider_options", str(path.parent), data_dir, [re.escape(path.name)]) if said else []
+    return find_place("wsrep_provider_options", str(path.parent), data_dir, [re.escape(path.name)]) if said else []

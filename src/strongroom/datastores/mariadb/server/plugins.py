@@ -51,7 +51,7 @@ OWN_FILES = frozenset({"ROCKSDB", "MROONGA", "COLUMNSTORE", "TOKUDB", "VIDEX", "
 
 
 @lru_cache(maxsize=32)
-def plugin_dir(server: Path, basedir: Path) -> Path | None:
+def find_plugin_dir(server: Path, basedir: Path) -> Path | None:
     """The plugin directory of a server that is not adopted; none if its program does not report it."""
     said = installed.ask_program(server, "--no-defaults", f"--basedir={basedir}", "--verbose", "--help") or ""
     found = re.search(r"^plugin-dir\s+(/\S.*?)\s*$", said, re.MULTILINE)
@@ -61,11 +61,11 @@ def plugin_dir(server: Path, basedir: Path) -> Path | None:
 def is_installed(version: Version, name: str) -> bool:
     """Whether the plugin is in the plugin directory of this installation. False for an unknown plugin."""
     known, server = KNOWN.get(name), version.programs["server"]
-    place = plugin_dir(server, server.parent.parent)
+    place = find_plugin_dir(server, server.parent.parent)
     return known is not None and place is not None and (place / f"{known.library}.so").is_file()
 
 
-def to_load(version: Version, names: Iterable[str]) -> list[str]:
+def list_libraries(version: Version, names: Iterable[str]) -> list[str]:
     """Libraries that a new server loads for these plugins, as far as they are known and installed."""
     wanted = {name for name in names if name in KNOWN and KNOWN[name].carried}
     return sorted({KNOWN[name].library for name in wanted if is_installed(version, name)})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit import installed
 from strongroom.errors import VersionMismatch
@@ -24,14 +24,14 @@ def discover(places: Sequence[Path]) -> list[Version]:
         programs = {role: path for role, name in PROGRAMS.items() if (path := installed.find_program(root, name))}
         if len(programs) < len(PROGRAMS):
             continue
-        number = version_of(programs["server"])
-        if number is not None and number not in found and version_of(programs["backup"]) is not None:
-            programs |= _of_nodes(programs["server"], places)
-            found[number] = Version(datastore="mariadb", series=series(number), number=number, programs=programs)
-    return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
+        number = read_version(programs["server"])
+        if number is not None and number not in found and read_version(programs["backup"]) is not None:
+            programs |= _find_node_programs(programs["server"], places)
+            found[number] = Version(datastore="mariadb", series=extract_series(number), number=number, programs=programs)
+    return sorted(found.values(), key=lambda version: make_sort_key(version.number), reverse=True)
 
 
-def _of_nodes(server: Path, places: Sequence[Path]) -> dict[str, Path]:
+def _find_node_programs(server: Path, places: Sequence[Path]) -> dict[str, Path]:
     """Installed programs that only nodes of Galera clusters need: see ``clusters.PROGRAMS``."""
     root = server.parent.parent
     libraries = (top.glob(f"{place}/libgalera_smm.so") for top in (root, Path("/usr")) for place in _LIBRARIES)
@@ -48,7 +48,7 @@ def _own_scripts() -> Iterator[Path]:
         yield folder
 
 
-def version_of(program: Path) -> str | None:
+def read_version(program: Path) -> str | None:
     """Full version that a program reports; none if it cannot be run."""
     match = re.search(r"(\d+\.\d+\.\d+)-MariaDB", installed.ask_program(program, "--no-defaults", "--version") or "")
     return match[1] if match else None
@@ -56,11 +56,11 @@ def version_of(program: Path) -> str | None:
 
 def require_tool(program: Path, server_version: str, what: str) -> str:
     """Version of the backup tool. Raises VersionMismatch unless it is of the series of ``server_version`` and not older."""
-    tool = version_of(program)
-    wanted = number_of(server_version)
-    if tool is None or series(tool) != series(wanted) or key(tool) < key(wanted):
+    tool = read_version(program)
+    wanted = extract_number(server_version)
+    if tool is None or extract_series(tool) != extract_series(wanted) or make_sort_key(tool) < make_sort_key(wanted):
         raise VersionMismatch(
             f"{program} is version {tool or 'unknown'}, but {what} is MariaDB {wanted}",
-            remedy=f"Install mariadb-backup {series(wanted)}, version {wanted} or a later one of that series.",
+            remedy=f"Install mariadb-backup {extract_series(wanted)}, version {wanted} or a later one of that series.",
         )
     return tool

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from strongroom.datastores.mysql.backup.clone import Block
 from strongroom.datastores.toolkit.feed import write_all
-from strongroom.datastores.toolkit.tar import BLOCK, header
+from strongroom.datastores.toolkit.tar import BLOCK, make_header
 
 TOP = "strongroom"
 PAGES = f"{TOP}/pages"
@@ -52,7 +52,7 @@ class Archive:
 
     def directory(self, path: str) -> None:
         """Write an empty directory."""
-        write_all(self._out, header(path, 0, directory=True))
+        write_all(self._out, make_header(path, 0, directory=True))
 
     def file(self, path: str, data: bytes | bytearray) -> None:
         """Write a small file."""
@@ -103,11 +103,11 @@ class Archive:
     def _header(self, path: str, size: int) -> None:
         name = path
         try:
-            made = header(path, size)
+            made = make_header(path, size)
         except ValueError:
             name = f"{NAMES}/{len(self.names)}"
             self.names[name] = path
-            made = header(name, size)
+            made = make_header(name, size)
         self._seen[path] = name
         write_all(self._out, made)
 

@@ -106,7 +106,7 @@ class Judge:
                 return
 
     def _against(self, statement: Statement) -> str | None:
-        text = clean(statement.text)
+        text = remove_comments(statement.text)
         word = re.match(r"[\s(]*(\w*)", text)
         first = word[1].upper() if word else ""
         if first in _CHANGES:
@@ -139,12 +139,12 @@ class Judge:
         return f"the binary log has events of an unknown kind ({event.kind})"
 
 
-def clean(text: str) -> str:
+def remove_comments(text: str) -> str:
     """A statement without comments, except those that MySQL executes."""
     return _TOKENS.sub(lambda found: found[1] or " ", text)
 
 
-def changed_settings(before: Profile, now: Profile) -> str | None:
+def find_changed_settings(before: Profile, now: Profile) -> str | None:
     """Why the log since ``before`` may replay to other rows: because of changes that it depends on, but does not contain."""
     names = [*settings.DEMANDED, *settings.REPLAYED]
     changed = sorted(name for name in names if before.settings.get(name) != now.settings.get(name))

@@ -14,7 +14,7 @@ from typing import Any
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.innodb.connection import identifier, query
+from strongroom.datastores.innodb.connection import query, quote_name
 from strongroom.datastores.mysql.backup.events import Changed, Event, Statement
 from strongroom.errors import ArtifactCorrupt
 
@@ -72,7 +72,7 @@ class Fingerprint:
         """
         found = []
         for (schema, table), checksum in self._checksums.items():
-            name = f"{identifier(schema)}.{identifier(table)}"
+            name = f"{quote_name(schema)}.{quote_name(table)}"
             ((_, now),) = ask(f"CHECKSUM TABLE {name} EXTENDED")
             if now is None:
                 raise ArtifactCorrupt(f"after the replay of the binary log table {name} is missing", remedy=REMEDY)
@@ -109,7 +109,7 @@ def take_fingerprint(connection: Connection[Cursor], tables: Collection[tuple[st
         if not rows or rows[0][0] is None or rows[0][0] > min(_MOST_BYTES, left):
             continue
         left -= rows[0][0]
-        ((_, checksum),) = query(connection, f"CHECKSUM TABLE {identifier(schema)}.{identifier(table)} EXTENDED")
+        ((_, checksum),) = query(connection, f"CHECKSUM TABLE {quote_name(schema)}.{quote_name(table)} EXTENDED")
         if checksum is not None:
             checksums[schema, table] = checksum
     return Fingerprint(checksums)

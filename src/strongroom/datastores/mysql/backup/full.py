@@ -16,8 +16,8 @@ from pymysql.cursors import Cursor
 import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores.innodb import options
-from strongroom.datastores.innodb.connection import connect, identifier, parts, query, where
-from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.innodb.connection import connect, describe_server, query, quote_name, split_error
+from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.backup import incremental, keys
 from strongroom.datastores.mysql.backup.archive import Archive
 from strongroom.datastores.mysql.backup.clone import (
@@ -32,7 +32,7 @@ from strongroom.datastores.mysql.backup.clone import (
     File,
     State,
 )
-from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.backup.size import measure_data
 from strongroom.datastores.mysql.backup.witness import leave_witness
 from strongroom.datastores.mysql.profile.read import list_foreign_tables, list_outside_tablespaces
 from strongroom.datastores.mysql.server import keyring
@@ -68,7 +68,7 @@ class Session(Fed):
         super().__init__()
         self.held = ExitStack()
         """Connections, closed at the end."""
-        self.expected = self.data_bytes = data_bytes(server.data_dir)
+        self.expected = self.data_bytes = measure_data(server.data_dir)
         self._server, self._clone, self._facts, self._version = server, clone, facts, version
         self._keys = keys.Keys(server.data_dir)
         self._lower: Positions | None = None
@@ -132,7 +132,7 @@ class Session(Fed):
             elif event.begins:
                 self._facts["states"].append({"state": event.number, "bytes": event.estimate})
                 if event.number == PAGES:  # certainly before the end of the copy
-                    self._lower = positions(self._server)
+                    self._lower = read_position(self._server)
             else:
                 self._end_of(event, files, archive)
             done = event.number if isinstance(event, State) else done
@@ -140,7 +140,7 @@ class Session(Fed):
             raise ToolFailed("the server ended the copy too early")
         self._clone.end()
         with connect(self._server) as connection:
-            self._upper = executed(connection)
+            self._upper = read_executed_gtids(connection)
         for path, text in _MARKERS.items():
             archive.file(path, text.encode())
         assert self._lower is not None
@@ -222,7 +222,7 @@ class Session(Fed):
                 f"the server died during the backup: {gone.message}", remedy="Start the server, then back up again."
             )
         return ServerFailed(
-            f"{where(self._server)} aborted the copy: {error or 'the connection was closed'}",
+            f"{describe_server(self._server)} aborted the copy: {error or 'the connection was closed'}",
             remedy="See its error log, then back up again.",
         )
 
@@ -232,14 +232,15 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
     with connect(server) as connection:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
         require_own_data(server, Path(data_dir), uuid)
-        if series(number_of(version)) != server.version.series:
+        if extract_series(extract_number(version)) != server.version.series:
             raise VersionMismatch(
-                f"{where(server)} is MySQL {version}, not {server.version.series}", remedy="Correct the version of the instance."
+                f"{describe_server(server)} is MySQL {version}, not {server.version.series}",
+                remedy="Correct the version of the instance.",
             )
         if request.kind == "incremental":
-            return incremental.begin(connection, server, request, number_of(version))
+            return incremental.begin(connection, server, request, extract_number(version))
         _require_whole(connection, server, version)
-        encrypted = keyring.encrypted(connection)
+        encrypted = keyring.has_encryption(connection)
         if encrypted:
             keyring.require_keyring(connection, server)
         persisted = dict(query(connection, "SELECT variable_name, variable_value FROM performance_schema.persisted_variables"))
@@ -261,7 +262,7 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
                 "directories": _directories(server.data_dir),
                 "states": [],
             }
-            session = Session(server, clone, facts, number_of(version))
+            session = Session(server, clone, facts, extract_number(version))
         except BaseException:
             clone.close()
             raise
@@ -284,7 +285,7 @@ def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
                     raise
             except (OSError, EOFError) as error:
                 raise ServerFailed(
-                    f"{where(server)} aborted the connection: {error or 'closed'}", remedy="See its error log."
+                    f"{describe_server(server)} aborted the connection: {error or 'closed'}", remedy="See its error log."
                 ) from error
             else:
                 held.enter_context(stack.pop_all())
@@ -292,20 +293,20 @@ def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
         time.sleep(0.2)
 
 
-def positions(server: Server) -> Positions:
+def read_position(server: Server) -> Positions:
     """The current position of the server."""
     with connect(server) as connection:
         ((uuid, logs),) = query(connection, "SELECT @@server_uuid, @@log_bin")
-        log = incremental.current(connection) if logs else None
+        log = incremental.read_current_position(connection) if logs else None
         return Positions(
-            gtid=executed(connection),
+            gtid=read_executed_gtids(connection),
             binlog_file=log[0] if log else None,
             binlog_position=log[1] if log else None,
             server_uuid=uuid,
         )
 
 
-def executed(connection: Connection[Cursor]) -> str | None:
+def read_executed_gtids(connection: Connection[Cursor]) -> str | None:
     """The set of executed GTIDs; empty if GTIDs are off."""
     ((mode, found),) = query(connection, "SELECT @@gtid_mode, @@gtid_executed")
     return str(found).replace("\n", "") if mode == "ON" else None
@@ -325,7 +326,7 @@ def require_own_data(server: Server, said: Path, uuid: str) -> None:
         same = False
     if not same:
         raise ConfigurationError(
-            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
+            f"{describe_server(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 
@@ -334,32 +335,32 @@ def require_own_data(server: Server, said: Path, uuid: str) -> None:
 
 
 def _require_whole(connection: Connection[Cursor], server: Server, version: str) -> None:
-    if key(version) < CLONES:
+    if make_sort_key(version) < CLONES:
         raise ConfigurationError(
-            f"{where(server)} is MySQL {version}, which has no clone plugin",
+            f"{describe_server(server)} is MySQL {version}, which has no clone plugin",
             remedy="Install XtraBackup of its series, or upgrade the server.",
         )
     if not query(connection, "SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone' AND plugin_status = 'ACTIVE'"):
         raise ConfigurationError(
-            f"{where(server)} has no clone plugin loaded", remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';"
+            f"{describe_server(server)} has no clone plugin loaded", remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';"
         )
     others = list_foreign_tables(connection)
     if others:
         named = ", ".join(f"{_name(schema, table)} ({engine})" for schema, table, engine in others)
         raise ConfigurationError(
-            f"a backup of {where(server)} would contain only tables of InnoDB, and it has others: {named}",
+            f"a backup of {describe_server(server)} would contain only tables of InnoDB, and it has others: {named}",
             remedy="; ".join(f"ALTER TABLE {_name(schema, table)} ENGINE = InnoDB" for schema, table, _ in others) + ".",
         )
     elsewhere = list_outside_tablespaces(connection, server.data_dir)
     if elsewhere:
         raise ConfigurationError(
-            f"{where(server)} has tablespaces outside its data directory: {', '.join(elsewhere)}",
+            f"{describe_server(server)} has tablespaces outside its data directory: {', '.join(elsewhere)}",
             remedy="Move them into it; a restore cannot restore them there.",
         )
 
 
 def _name(schema: str, table: str) -> str:
-    return f"{identifier(schema)}.{identifier(table)}"
+    return f"{quote_name(schema)}.{quote_name(table)}"
 
 
 def _directories(data_dir: Path) -> list[str]:
@@ -380,7 +381,7 @@ def _kill(server: Server, ids: tuple[int, int]) -> None:
                 try:
                     query(connection, f"KILL {number}")
                 except pymysql.MySQLError as error:
-                    if parts(error)[0] != 1094:  # it has ended already
+                    if split_error(error)[0] != 1094:  # it has ended already
                         raise
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and any(row[0] in ids for row in query(connection, "SHOW PROCESSLIST")):

@@ -15,20 +15,20 @@ from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
-from strongroom.datastores.innodb.connection import query, variables, where
-from strongroom.datastores.innodb.versions import key, number_of
+from strongroom.datastores.innodb.connection import describe_server, query, read_variables
+from strongroom.datastores.innodb.versions import extract_number, make_sort_key
 from strongroom.datastores.mysql.backup.events import read_events
-from strongroom.datastores.mysql.backup.fidelity import Judge, changed_settings
+from strongroom.datastores.mysql.backup.fidelity import Judge, find_changed_settings
 from strongroom.datastores.mysql.backup.fingerprint import Fingerprint, take_fingerprint
 from strongroom.datastores.mysql.backup.logs import FULL as _FULL
 from strongroom.datastores.mysql.backup.logs import Logs, client_options
-from strongroom.datastores.mysql.backup.size import data_bytes
+from strongroom.datastores.mysql.backup.size import measure_data
 from strongroom.datastores.mysql.backup.witness import leave_witness, require_witness
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.protocol.backups import BackupRequest, BackupResult
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
-from strongroom.datastores.toolkit.tar import BLOCK, header
+from strongroom.datastores.toolkit.tar import BLOCK, make_header
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError, WalGone
 
 FOLDER = "binlog"
@@ -46,7 +46,7 @@ class Session(Fed):
         """Checksums of tables at the end of the incremental, if they could be computed."""
         self._server, self._logs, self._names = server, logs, names
         self._positions, self._version = positions, version
-        self._data_bytes = data_bytes(server.data_dir)
+        self._data_bytes = measure_data(server.data_dir)
 
     def start(self) -> None:
         """Start the thread."""
@@ -57,14 +57,14 @@ class Session(Fed):
             path = self._logs.fetch(name)
             with path.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                write_all(out, header(f"{FOLDER}/{name}", size))
+                write_all(out, make_header(f"{FOLDER}/{name}", size))
                 while piece := file.read(_PIECE):
                     write_all(out, piece)
                 write_all(out, bytes(-size % BLOCK))
             path.unlink()
         if self.fingerprint is not None:
             data = self.fingerprint.dump()
-            write_all(out, header(FINGERPRINT, len(data)))
+            write_all(out, make_header(FINGERPRINT, len(data)))
             write_all(out, data + bytes(-len(data) % BLOCK))
         write_all(out, bytes(2 * BLOCK))
 
@@ -95,32 +95,32 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         raise LineageChanged("the parent backup does not name its server", remedy=_FULL)
     ((uuid, logs, mode, form),) = query(connection, "SELECT @@server_uuid, @@log_bin, @@gtid_mode, @@binlog_format")
     if not logs:
-        raise WalGone(f"{where(server)} writes no binary log", remedy=f"Set log_bin and restart it. {_FULL}")
+        raise WalGone(f"{describe_server(server)} writes no binary log", remedy=f"Set log_bin and restart it. {_FULL}")
     if form != "ROW":
         raise WalGone(
-            f"binlog_format of {where(server)} is {form}: a replay may lead to other rows",
+            f"binlog_format of {describe_server(server)} is {form}: a replay may lead to other rows",
             remedy=f"SET PERSIST binlog_format = 'ROW'. {_FULL}",
         )
     _require_complete(connection, server)
-    if variables(connection, "VARIABLES", "binlog_encryption").get("binlog_encryption") == "ON":
+    if read_variables(connection, "VARIABLES", "binlog_encryption").get("binlog_encryption") == "ON":
         raise WalGone(
-            f"the binary log of {where(server)} is encrypted (binlog_encryption), but not in an incremental",
+            f"the binary log of {describe_server(server)} is encrypted (binlog_encryption), but not in an incremental",
             remedy=_FULL,
         )
     if keyring.has_keyring(connection):
         raise WalGone(
-            f"{where(server)} has a keyring: a replay of its binary log would create new keys in another one",
+            f"{describe_server(server)} has a keyring: a replay of its binary log would create new keys in another one",
             remedy=_FULL,
         )
     if parent.server_uuid != uuid:
         raise LineageChanged(
-            f"the parent backup is of server {parent.server_uuid}, and {where(server)} is {uuid} now", remedy=_FULL
+            f"the parent backup is of server {parent.server_uuid}, and {describe_server(server)} is {uuid} now", remedy=_FULL
         )
     by_gtid = mode == "ON" and parent.gtid is not None
     if mode == "ON" and parent.gtid is None:
         raise LineageChanged("the parent backup was taken before the server had GTIDs", remedy=_FULL)
     if mode != "ON" and parent.gtid is not None:
-        raise LineageChanged(f"gtid_mode of {where(server)} is {mode}, and the parent backup uses GTIDs", remedy=_FULL)
+        raise LineageChanged(f"gtid_mode of {describe_server(server)} is {mode}, and the parent backup uses GTIDs", remedy=_FULL)
     require_witness(connection, server, request, client_options(server))
     query(connection, "FLUSH BINARY LOGS")
     names = [str(row[0]) for row in query(connection, "SHOW BINARY LOGS")]
@@ -152,7 +152,7 @@ def _require_replayable(
     before, now = request.parent_profile, request.profile
     if before is None:
         raise WalGone("the parent backup does not contain the settings of its server", remedy=_FULL)
-    reason = changed_settings(before, now)
+    reason = find_changed_settings(before, now)
     judge = Judge(now, by_gtid=by_gtid, empty={*before.empty_tables, *now.empty_tables})
     for number, name in enumerate(names if reason is None else ()):
         path = logs.fetch(name)
@@ -191,13 +191,14 @@ def _by_gtid(connection: Connection[Cursor], server: Server, parent: Positions, 
     ((missing,),) = query(connection, "SELECT GTID_SUBTRACT(%s, @@gtid_executed)", parent.gtid)
     if missing:
         raise LineageChanged(
-            f"{where(server)} has not executed {_short(missing)}, which the parent backup contains: its data was replaced",
+            f"{describe_server(server)} has not executed {_short(missing)}, which the parent backup contains: "
+            "its data was replaced",
             remedy=_FULL,
         )
     ((purged,),) = query(connection, "SELECT GTID_SUBTRACT(@@gtid_purged, %s)", parent.gtid)
     if purged:
         raise WalGone(
-            f"{where(server)} has purged {_short(purged)} from its binary log, which the parent backup lacks",
+            f"{describe_server(server)} has purged {_short(purged)} from its binary log, which the parent backup lacks",
             remedy=f"{_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
         )
     return Positions(gtid=str(reached).replace("\n", ""), gtid_from=parent.gtid, binlog_file=last, binlog_position=4)
@@ -207,7 +208,7 @@ def _by_file(server: Server, parent: Positions, names: list[str]) -> tuple[Posit
     start = parent.binlog_file
     if start is None or start not in names:
         raise WalGone(
-            f"binary log {start} of {where(server)}, in which the parent backup ends, is gone",
+            f"binary log {start} of {describe_server(server)}, in which the parent backup ends, is gone",
             remedy=f"{_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
         )
     wanted = names[names.index(start) : -1]
@@ -233,7 +234,7 @@ def _before(connection: Connection[Cursor], log: str) -> str:
     raise ConfigurationError(f"binary log {log} does not name the transactions before it", remedy=_FULL)
 
 
-def current(connection: Connection[Cursor]) -> tuple[str, int]:
+def read_current_position(connection: Connection[Cursor]) -> tuple[str, int]:
     """Name and position of the current log."""
     statement = "SHOW BINARY LOG STATUS" if _has_new_words(connection) else "SHOW MASTER STATUS"
     row = query(connection, statement)[0]
@@ -242,7 +243,7 @@ def current(connection: Connection[Cursor]) -> tuple[str, int]:
 
 def _has_new_words(connection: Connection[Cursor]) -> bool:
     ((version,),) = query(connection, "SELECT @@version")
-    return key(number_of(version)) >= (8, 2, 0)
+    return make_sort_key(extract_number(version)) >= (8, 2, 0)
 
 
 def _require_complete(connection: Connection[Cursor], server: Server) -> None:
@@ -251,18 +252,20 @@ def _require_complete(connection: Connection[Cursor], server: Server) -> None:
     _, _, only, without, *_ = query(connection, statement)[0]
     if only or without:
         raise WalGone(
-            f"{where(server)} excludes databases from its binary log ({'binlog_do_db' if only else 'binlog_ignore_db'})",
+            f"{describe_server(server)} excludes databases from its binary log "
+            f"({'binlog_do_db' if only else 'binlog_ignore_db'})",
             remedy=f"Remove the option. {_FULL}",
         )
     if is_replica(connection) and not _logs_replicated(connection):
         raise WalGone(
-            f"{where(server)} is a replica and excludes replicated changes from its binary log (log_replica_updates is OFF)",
+            f"{describe_server(server)} is a replica and excludes replicated changes from its binary log "
+            "(log_replica_updates is OFF)",
             remedy=f"Set log_replica_updates = ON. {_FULL}",
         )
 
 
 def _logs_replicated(connection: Connection[Cursor]) -> bool:
-    found = variables(connection, "VARIABLES", "log\\_%\\_updates")
+    found = read_variables(connection, "VARIABLES", "log\\_%\\_updates")
     return (found.get("log_replica_updates") or found.get("log_slave_updates")) != "OFF"
 
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from strongroom.datastores.innodb import options
-from strongroom.datastores.innodb.connection import account
-from strongroom.datastores.innodb.paths import socket_of
+from strongroom.datastores.innodb.connection import find_account
+from strongroom.datastores.innodb.paths import find_socket
 from strongroom.datastores.mysql.backup.events import MAGIC
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tools import Tool
@@ -87,8 +87,8 @@ class Logs:
 
 def client_options(server: Server) -> str:
     """An option file for the server's own tools."""
-    user, password = account(server)
-    socket = socket_of(server)
+    user, password = find_account(server)
+    socket = find_socket(server)
     place: dict[str, str | int | Path | None] = (
         {"socket": socket} if socket else {"host": server.address or "127.0.0.1", "port": server.port or 3306}
     )

@@ -12,7 +12,7 @@ _LOGS = re.compile(r"ibtmp\d+|#ib_\d+_\d+\.\w+|.+\.pem|.+\.\d{6,}")
 _FOLDERS = ("#innodb_redo", "#innodb_temp", "#ib_archive")
 
 
-def data_bytes(data_dir: Path) -> int:
+def measure_data(data_dir: Path) -> int:
     """Bytes of the files, without logs and temporary files."""
     total = 0
     for entry in walk_tree(data_dir):

@@ -18,8 +18,8 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Witness
-from strongroom.datastores.innodb.connection import connect, query, where
-from strongroom.datastores.innodb.versions import key, number_of
+from strongroom.datastores.innodb.connection import connect, describe_server, query
+from strongroom.datastores.innodb.versions import extract_number, make_sort_key
 from strongroom.datastores.innodb.witness import (
     TABLE,
     describe_failure,
@@ -32,7 +32,14 @@ from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.datastores.toolkit.tools import Tool
-from strongroom.datastores.toolkit.witness import TAKE_FULL, WITNESS_LOST, WITNESS_NEVER_WRITTEN, keep_token, new_token, no_proof
+from strongroom.datastores.toolkit.witness import (
+    TAKE_FULL,
+    WITNESS_LOST,
+    WITNESS_NEVER_WRITTEN,
+    explain_no_proof,
+    keep_token,
+    new_token,
+)
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
@@ -94,7 +101,7 @@ def _write(connection: Connection[Cursor], lineage: str, token: str) -> dict[str
 
 def _position(connection: Connection[Cursor]) -> tuple[str, int]:
     ((version,),) = query(connection, "SELECT @@version")
-    statement = "SHOW BINARY LOG STATUS" if key(number_of(version)) >= (8, 2, 0) else "SHOW MASTER STATUS"
+    statement = "SHOW BINARY LOG STATUS" if make_sort_key(extract_number(version)) >= (8, 2, 0) else "SHOW MASTER STATUS"
     row = query(connection, statement)[0]
     return str(row[0]), int(row[1])
 
@@ -134,19 +141,19 @@ def require_witness(connection: Connection[Cursor], server: Server, request: Bac
     """Raises LineageChanged unless the server proves that its log continues the parent. ``options``: for mysqlbinlog."""
     witness = request.parent_witness
     if witness is None:
-        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
+        raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
     if witness.token is not None:
         require_token(connection, server, witness.token)
         log = witness.evidence.get("log")
         if log not in {str(row[0]) for row in query(connection, "SHOW BINARY LOGS")}:
             raise WalGone(
-                f"{where(server)} has purged binary log {log}, which has changes since the parent backup",
+                f"{describe_server(server)} has purged binary log {log}, which has changes since the parent backup",
                 remedy=f"{TAKE_FULL} Take incrementals more often, or raise binlog_expire_logs_seconds.",
             )
         if not _in_log(server, witness, request.work_dir, options):
-            raise no_proof(where(server), WITNESS_LOST.format(f"binary log {log}"))
+            raise explain_no_proof(describe_server(server), WITNESS_LOST.format(f"binary log {log}"))
     elif not _is_same_log(connection, witness):
-        raise no_proof(where(server), "its binary log was replaced or purged since the parent backup ended")
+        raise explain_no_proof(describe_server(server), "its binary log was replaced or purged since the parent backup ended")
 
 
 def _is_same_log(connection: Connection[Cursor], witness: Witness) -> bool:

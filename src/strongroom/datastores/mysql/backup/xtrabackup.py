@@ -12,13 +12,13 @@ from strongroom.datastores.innodb import witness
 from strongroom.datastores.innodb.backup import Session, require_history, require_parent_lsn
 from strongroom.datastores.innodb.chain import ChainRestore
 from strongroom.datastores.innodb.checkpoints import PREPARED
-from strongroom.datastores.innodb.connection import connect, query, variables
+from strongroom.datastores.innodb.connection import connect, query, read_variables
 from strongroom.datastores.innodb.options import format_options
 from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_backup_options
-from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.backup.full import require_own_data
 from strongroom.datastores.mysql.profile.settings import DEMANDED
-from strongroom.datastores.mysql.server.versions import XTRABACKUP, version_of
+from strongroom.datastores.mysql.server.versions import XTRABACKUP, read_version
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
@@ -45,7 +45,7 @@ class _Session(Session):
         ]
 
 
-def serves(version: Version) -> bool:
+def is_installed(version: Version) -> bool:
     """Whether XtraBackup is installed for this MySQL."""
     return XTRABACKUP in version.programs
 
@@ -55,13 +55,13 @@ def begin(server: Server, request: BackupRequest) -> Session:
     require_parent_lsn(request)
     with connect(server) as connection:
         ((version, data_dir, uuid),) = query(connection, "SELECT @@version, @@datadir, @@server_uuid")
-        lsn = variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
+        lsn = read_variables(connection, "STATUS", "innodb_redo_log_current_lsn").get("innodb_redo_log_current_lsn")
         if lsn is not None:  # since 8.0.30
             require_history(server, request, int(lsn))
         witness.require_witness(connection, server, request)
     tool = _require_tool(server.version, version)
     require_own_data(server, Path(data_dir), uuid)
-    return _Session(server, request, server_version=number_of(version), tool_version=tool)
+    return _Session(server, request, server_version=extract_number(version), tool_version=tool)
 
 
 class _Restore(ChainRestore):
@@ -90,18 +90,18 @@ class _Restore(ChainRestore):
 
 def restore(version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase) -> Restored:
     """See ``Restores.restore``. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
-    _require_tool(version, max((link.server_version for link in chain), key=key))
+    _require_tool(version, max((link.server_version for link in chain), key=make_sort_key))
     return _Restore(version, chain, target, work_dir, phase).restore()
 
 
 def _require_tool(version: Version, server_version: str) -> str:
     """Version of the program. Raises VersionMismatch unless there is one that supports a server of ``server_version``."""
-    wanted = number_of(server_version)
-    tool = version_of(version.programs[XTRABACKUP]) if serves(version) else None
-    if tool is None or series(tool) != series(wanted) or key(tool) < key(wanted):
+    wanted = extract_number(server_version)
+    tool = read_version(version.programs[XTRABACKUP]) if is_installed(version) else None
+    if tool is None or extract_series(tool) != extract_series(wanted) or make_sort_key(tool) < make_sort_key(wanted):
         raise VersionMismatch(
             f"the backup was taken by XtraBackup of MySQL {wanted}, and this host has {f'XtraBackup {tool}' if tool else 'none'} "
             f"for MySQL {version.number}",
-            remedy=f"Install Percona XtraBackup {series(wanted)}, version {wanted} or a later one of that series.",
+            remedy=f"Install Percona XtraBackup {extract_series(wanted)}, version {wanted} or a later one of that series.",
         )
     return tool

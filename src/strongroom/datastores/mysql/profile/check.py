@@ -9,7 +9,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.innodb.connection import connect, identifier, not_asked, parts, query, variables
+from strongroom.datastores.innodb.connection import connect, query, quote_name, read_variables, report_unread, split_error
 from strongroom.datastores.mysql.backup.incremental import is_replica
 from strongroom.datastores.mysql.profile.read import SYSTEM, count_tables, list_plugins
 from strongroom.datastores.mysql.profile.settings import DEMANDED, filter_settings
@@ -28,13 +28,13 @@ _OF_COPIES = {"event_scheduler"}
 def check_restored(server: Server, profile: Profile, *, isolated: bool) -> list[Notice]:
     """See ``Profiles.check``."""
     with connect(server, patience=300) as connection:
-        found = variables(connection, "VARIABLES", "%")
+        found = read_variables(connection, "VARIABLES", "%")
         notices = [*_settings(server, profile, found, isolated=isolated)]
         try:
             notices += _tables(connection, profile, isolated=isolated)
             notices += _plugins(connection, profile)
         except pymysql.MySQLError as error:
-            notices.append(not_asked(error))
+            notices.append(report_unread(error))
         if isolated:
             notices += _at_rest(connection, found, profile)
         return notices
@@ -107,11 +107,11 @@ def _tables(connection: Connection[Cursor], profile: Profile, *, isolated: bool)
     query(connection, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}")
     wrong = []
     for schema, table in rows:
-        name = f"{identifier(schema)}.{identifier(table)}"
+        name = f"{quote_name(schema)}.{quote_name(table)}"
         try:
             query(connection, f"SELECT 1 FROM {name} LIMIT 1")  # noqa: S608 - names are quoted
         except pymysql.MySQLError as error:
-            code, text = parts(error)
+            code, text = split_error(error)
             if code == 0 or code in _OF_CLIENT:  # the connection broke: that says nothing about the table
                 raise
             if code not in _IN_USE and (code != _NO_TABLE or isolated):

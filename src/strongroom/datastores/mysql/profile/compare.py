@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pymysql
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.innodb.connection import connect, parts, query, variables
+from strongroom.datastores.innodb.connection import connect, query, read_variables, split_error
 from strongroom.datastores.mysql.profile.settings import DEMANDED, filter_settings
 from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.datastores.protocol.servers import Server
@@ -41,11 +41,11 @@ def _compare_in_place(profile: Profile, server: Server) -> Iterator[Notice]:
         return  # its settings are restored with the data
     try:
         with connect(server, timeout=5, patience=30) as connection:
-            found = variables(connection, "VARIABLES", "%")
+            found = read_variables(connection, "VARIABLES", "%")
             try:
                 replicas = query(connection, "SHOW REPLICAS") if "log_replica_updates" in found else []
             except pymysql.MySQLError as error:
-                if parts(error)[0] not in _NO_RIGHT:
+                if split_error(error)[0] not in _NO_RIGHT:
                     raise
                 replicas = []
     except (StrongroomError, pymysql.MySQLError):

@@ -11,10 +11,10 @@ from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice, Profile
-from strongroom.datastores.innodb.connection import connect, identifier, parts, query, server_pid, variables
-from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.innodb.connection import connect, find_server_pid, query, quote_name, read_variables, split_error
+from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.backup.incremental import is_replica
-from strongroom.datastores.mysql.profile.settings import filter_settings, is_told
+from strongroom.datastores.mysql.profile.settings import filter_settings, is_reported
 from strongroom.datastores.mysql.server.versions import XTRABACKUP, is_innovation
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit import nets
@@ -38,12 +38,12 @@ _NAMED = 10
 def read_profile(server: Server) -> Profile:
     """See ``Profiles.read``."""
     with connect(server, patience=60) as connection:
-        found = variables(connection, "VARIABLES", "%")
+        found = read_variables(connection, "VARIABLES", "%")
         settings = filter_settings(found)
         if not _uses_host_names(connection):
             settings.pop("skip_name_resolve", None)
         plugins = list_plugins(connection)
-        if "mysql_native_password" in plugins and key(server.version.number) < (9,):
+        if "mysql_native_password" in plugins and make_sort_key(server.version.number) < (9,):
             settings |= {"mysql_native_password": "ON"}
         else:
             settings.pop("mysql_native_password", None)
@@ -98,7 +98,7 @@ def list_plugins(connection: Connection[Cursor]) -> list[str]:
     try:
         components = query(connection, "SELECT component_urn FROM mysql.component")
     except pymysql.MySQLError as error:
-        if parts(error)[0] not in (_NO_TABLE, *_NO_RIGHT):
+        if split_error(error)[0] not in (_NO_TABLE, *_NO_RIGHT):
             raise
         components = []
     return sorted(found | {str(urn).removeprefix("file://") for (urn,) in components})
@@ -155,7 +155,7 @@ def _warn(item: str, message: str, remedy: str = "") -> Notice:
 
 
 def _version(version: str) -> Iterator[Notice]:
-    here = series(number_of(version))
+    here = extract_series(extract_number(version))
     if is_innovation(here):
         yield _warn(
             "innovation release",
@@ -182,7 +182,7 @@ def _engines(connection: Connection[Cursor], server: Server) -> Iterator[Notice]
         return
     others = list_foreign_tables(connection)
     if others:
-        names = [(f"{identifier(schema)}.{identifier(table)}", engine) for schema, table, engine in others]
+        names = [(f"{quote_name(schema)}.{quote_name(table)}", engine) for schema, table, engine in others]
         yield Notice(
             item="engines other than InnoDB",
             effect="refuse",
@@ -230,7 +230,7 @@ def _prepared(connection: Connection[Cursor]) -> Iterator[Notice]:
     try:
         count = len(query(connection, "XA RECOVER CONVERT XID"))
     except pymysql.MySQLError as error:
-        if parts(error)[0] not in _NO_RIGHT:
+        if split_error(error)[0] not in _NO_RIGHT:
             raise
         # without XA_RECOVER_ADMIN: transactions that have lost their session
         ((count,),) = query(connection, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = 0")
@@ -281,7 +281,7 @@ def _not_carried(connection: Connection[Cursor], server: Server) -> list[str]:
         connection,
         "SELECT variable_name FROM performance_schema.variables_info WHERE variable_source NOT IN ('COMPILED', 'DYNAMIC')",
     )
-    return sorted(str(name) for (name,) in rows if is_told(str(name)))
+    return sorted(str(name) for (name,) in rows if is_reported(str(name)))
 
 
 # --- nets
@@ -296,9 +296,9 @@ def _elsewhere(value: str | None, data_dir: Path) -> Path | None:
 
 def _nets_of(connection: Connection[Cursor], server: Server) -> Iterator[Notice]:
     """Notices about what no setting names: open files outside the data directory, links and unexpected entries in it."""
-    pid = server_pid(connection)
+    pid = find_server_pid(connection)
     known = {str(row[0]) for row in query(connection, "SELECT file_name FROM information_schema.files")}
-    for file in (nets.open_files([pid], server.data_dir) or []) if pid else []:
+    for file in (nets.find_open_files([pid], server.data_dir) or []) if pid else []:
         temporary = file.path.name.startswith("#sql")  # of CREATE TEMPORARY TABLE … ENGINE = MyISAM, in tmpdir
         if file.writes and not temporary and file.path.suffix in (".ibd", ".MYD", ".MYI", ".CSV") and str(file.path) not in known:
             yield Notice(

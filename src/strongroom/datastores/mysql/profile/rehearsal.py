@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb.connection import identifier
+from strongroom.datastores.innodb.connection import quote_name
 from strongroom.datastores.mysql.profile.read import SYSTEM
 from strongroom.datastores.mysql.restore.private import PrivateServer
 from strongroom.datastores.protocol.profiles import Rehearsal
@@ -29,7 +29,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
         engines: dict[str, int] = {}
         wrong: list[str] = []
         for schema, table, engine in rows:
-            name = f"{identifier(schema)}.{identifier(table)}"
+            name = f"{quote_name(schema)}.{quote_name(table)}"
             if text := _read(server, name):
                 wrong.append(f"{name}: {text}")
             if f"'{schema}'" not in SYSTEM and schema != "strongroom":

@@ -95,7 +95,7 @@ def filter_settings(settings: Mapping[str, object], names: Iterable[str] = CARRI
     return {name: value for name, value in found.items() if re.fullmatch(CARRIED[name], value)}
 
 
-def as_options(settings: Mapping[str, object]) -> dict[str, str]:
+def make_options(settings: Mapping[str, object]) -> dict[str, str]:
     """Options of an option file. Those that a newer server may not have are marked as ``loose``."""
     return {
         (name if name in DEMANDED else f"loose_{_OPTIONS.get(name, name)}"): value
@@ -103,11 +103,11 @@ def as_options(settings: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def as_statements(settings: Mapping[str, object]) -> str:
+def make_statements(settings: Mapping[str, object]) -> str:
     """Statements for the other settings, which a server runs at its start."""
     return "".join(f"SET GLOBAL {name} = {value};\n" for name, value in filter_settings(settings, _STATEMENTS).items())
 
 
-def is_told(name: str) -> bool:
+def is_reported(name: str) -> bool:
     """Whether a setting differs from its default, is not carried, and should be reported."""
     return name not in CARRIED and not _SIZES_AND_PLACES.fullmatch(name)

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from strongroom.artifact import Positions, Profile
-from strongroom.datastores.innodb.connection import identifier
-from strongroom.datastores.innodb.versions import key, number_of, series
+from strongroom.datastores.innodb.connection import quote_name
+from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.backup.fingerprint import REMEDY as FINGERPRINT_REMEDY
 from strongroom.datastores.mysql.restore import replay
 from strongroom.datastores.mysql.restore.private import PrivateServer
@@ -18,7 +18,7 @@ from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import is_innovation
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Version
-from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.errors import ArtifactCorrupt, ToolFailed, VersionMismatch
 from strongroom.system.disks import require_space
 
@@ -40,11 +40,11 @@ def restore(
     require_space(target, sum(link.raw_size for link in chain) + _RESERVE)
     full, incrementals = chain[0], chain[1:]
     warnings: list[str] = []
-    with unfinished(target):
+    with mark_unfinished(target):
         phase("extract")
         with closing(full.chunks()) as chunks:
             facts = unpack(chunks, target)
-        if number_of(facts["version"]) != number_of(full.server_version):
+        if extract_number(facts["version"]) != extract_number(full.server_version):
             raise ArtifactCorrupt(f"the stream is of MySQL {facts['version']} instead of {full.server_version}", remedy=_REMEDY)
         logs = replay.Logs(work_dir)
         for number, link in enumerate(incrementals, 1):
@@ -55,7 +55,7 @@ def restore(
         profile = chain[-1].profile or full.profile or Profile()
         settings = profile.settings | {name: str(value) for name, value in facts["settings"].items()}
         private = PrivateServer(version, target, work_dir, settings=settings, plugins=profile.plugins, gtid=gtid)
-        with keyring.needed(version, facts["master_keys"], private.log), private as server:
+        with keyring.explain_missing_key(version, facts["master_keys"], private.log), private as server:
             if facts["master_keys"]:
                 _open_encrypted(server)
             begins = _arrived(server, full.positions)
@@ -78,13 +78,15 @@ def restore(
 
 def _require_version(version: Version, chain: Sequence[ChainLink]) -> None:
     for link in chain:
-        if series(link.server_version) != version.series or key(link.server_version) > key(version.number):
+        if extract_series(link.server_version) != version.series or make_sort_key(link.server_version) > make_sort_key(
+            version.number
+        ):
             raise VersionMismatch(
                 f"this host has MySQL {version.number}, and the backup is of {link.server_version}",
                 remedy=f"Install MySQL {link.server_version}, or a later one of its series."
                 + (
                     " It is an innovation release: no other series reads its data."
-                    if is_innovation(series(link.server_version))
+                    if is_innovation(extract_series(link.server_version))
                     else ""
                 ),
             )
@@ -114,7 +116,7 @@ def _open_encrypted(server: PrivateServer) -> None:
         "SELECT table_schema, table_name FROM information_schema.tables WHERE create_options LIKE '%ENCRYPTION=_Y_%'"
     )
     for schema, table in tables:
-        server.query(f"SELECT 1 FROM {identifier(schema)}.{identifier(table)} LIMIT 1")  # noqa: S608 - names are quoted
+        server.query(f"SELECT 1 FROM {quote_name(schema)}.{quote_name(table)} LIMIT 1")  # noqa: S608 - names are quoted
 
 
 def _arrived(server: PrivateServer, lower: Positions) -> Positions:

@@ -14,15 +14,15 @@ from typing import Any
 
 import pymysql
 
-from strongroom.datastores.innodb.connection import GONE, parts
+from strongroom.datastores.innodb.connection import GONE, split_error
 from strongroom.datastores.innodb.options import format_options
-from strongroom.datastores.innodb.versions import key
-from strongroom.datastores.mysql.profile.settings import as_options
+from strongroom.datastores.innodb.versions import make_sort_key
+from strongroom.datastores.mysql.profile.settings import make_options
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.config import redo_options
 from strongroom.datastores.mysql.server.password import hash_password
 from strongroom.datastores.mysql.server.plugins import CLONE_LIBRARY, authentication_libraries
-from strongroom.datastores.mysql.server.versions import basedir
+from strongroom.datastores.mysql.server.versions import find_base_dir
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.socket import MAX_BYTES
 from strongroom.datastores.toolkit.tools import Tool
@@ -81,10 +81,10 @@ class PrivateServer:
         if not gtid:
             libraries.insert(0, CLONE_LIBRARY)  # it reports the position of the copy
         options: dict[str, str | int | Path | None] = {
-            **as_options(settings),
+            **make_options(settings),
             **_PERMISSIVE,
             "persisted_globals_load": "OFF",
-            "basedir": basedir(version),
+            "basedir": find_base_dir(version),
             "datadir": target,
             "socket": self.socket,
             "pid-file": work_dir / "private.pid",
@@ -93,7 +93,7 @@ class PrivateServer:
             "init-file": init,
             "skip-networking": None,
             "mysqlx": "OFF",
-            "skip-replica-start" if key(version.number) >= (8, 0, 26) else "skip-slave-start": None,
+            "skip-replica-start" if make_sort_key(version.number) >= (8, 0, 26) else "skip-slave-start": None,
             "event_scheduler": "OFF",
             "loose_group_replication_start_on_boot": "OFF",
             "skip-log-bin": None,
@@ -151,7 +151,7 @@ class PrivateServer:
                     cursor.execute(statement, values or None)
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
-            if self._tool is not None and (not self._tool.running or (parts(error)[0] in GONE and self._tool.ends(_END))):
+            if self._tool is not None and (not self._tool.running or (split_error(error)[0] in GONE and self._tool.ends(_END))):
                 self._tool.check()
             raise ServerFailed(f"the server on the restored data refuses {statements[-1]!r}: {error}") from error
 
@@ -198,7 +198,7 @@ class PrivateServer:
 
 
 def _account_sql(password: str, version: Version) -> str:
-    plugin, stored = hash_password(password, key(version.number))
+    plugin, stored = hash_password(password, make_sort_key(version.number))
     account = f"`{_ACCOUNT}`@`localhost`"
     return (
         f"DROP USER IF EXISTS {account};\n"

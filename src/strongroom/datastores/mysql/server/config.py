@@ -8,16 +8,16 @@ import zlib
 from pathlib import Path
 
 from strongroom.datastores.innodb.options import format_options, read_options
-from strongroom.datastores.innodb.paths import ACCOUNT, error_log, option_file, socket_of
-from strongroom.datastores.innodb.versions import key
+from strongroom.datastores.innodb.paths import ACCOUNT, error_log, find_socket, option_file
+from strongroom.datastores.innodb.versions import make_sort_key
 from strongroom.datastores.mysql.profile import settings
 from strongroom.datastores.mysql.server import plugins
 from strongroom.datastores.mysql.server.password import hash_password
-from strongroom.datastores.mysql.server.versions import basedir
+from strongroom.datastores.mysql.server.versions import find_base_dir
 from strongroom.datastores.protocol.profiles import RestoredProfile, read_restored_profile
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.keep import copy_entries
-from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ServerFailed
 from strongroom.system.directories import make_directory
@@ -40,13 +40,15 @@ def configure(server: Server) -> None:
     if server.is_adopted:
         return
     owner = find_user(server.user).owner
-    socket = socket_of(server)
+    socket = find_socket(server)
     assert socket is not None
     for path in (server.base_dir, *(server.base_dir / name for name in ("run", "log", "tmp")), socket.parent):
         make_directory(path, owner)
     restored = read_restored_profile(server.data_dir)
     sql = account_sql(_secret(server, owner, socket), server.version)
-    write_file(server.base_dir / "init.sql", sql + (settings.as_statements(restored.profile.settings) if restored else ""), owner)
+    write_file(
+        server.base_dir / "init.sql", sql + (settings.make_statements(restored.profile.settings) if restored else ""), owner
+    )
     write_file(server.base_dir / "initialize.sql", _ROOT_LOCKED, owner)
     write_file(option_file(server), format_options("mysqld", _server_options(server, socket, restored)), owner)
 
@@ -76,7 +78,7 @@ def _secret(server: Server, owner: Owner, socket: Path) -> str:
 
 def account_sql(password: str, version: Version) -> str:
     """Statements that the server runs at every start, one per line, so that Strongroom can log in to restored data too."""
-    plugin, stored = hash_password(password, key(version.number))
+    plugin, stored = hash_password(password, make_sort_key(version.number))
     account = f"`{ACCOUNT}`@`localhost`"
     return (
         "SET SESSION sql_log_bin=0;\n"
@@ -92,15 +94,15 @@ def _between(low: int, value: int, high: int) -> str:
 
 def redo_options(version: Version, ram_mb: int) -> Options:
     """The size of the redo log; the option has another name since 8.0.30."""
-    if key(version.number) >= (8, 0, 30):
+    if make_sort_key(version.number) >= (8, 0, 30):
         return {"innodb_redo_log_capacity": _between(32, ram_mb // 4, 4096)}
     return {"innodb_log_file_size": _between(16, ram_mb // 8, 2048)}
 
 
 def _server_options(server: Server, socket: Path, restored: RestoredProfile | None) -> Options:
-    number = key(server.version.number)
+    number = make_sort_key(server.version.number)
     options: Options = {
-        "basedir": basedir(server.version),
+        "basedir": find_base_dir(server.version),
         "datadir": server.data_dir,
         "socket": socket,
         "pid-file": server.base_dir / "run" / "mysqld.pid",
@@ -145,7 +147,7 @@ def _carried(restored: RestoredProfile | None, number: tuple[int, ...]) -> Optio
     """Options that restored data needs or that change results. A copy with a new name neither runs events nor replicates."""
     if restored is None:
         return {}
-    found: Options = {**settings.as_options(restored.profile.settings)}
+    found: Options = {**settings.make_options(restored.profile.settings)}
     if restored.isolated:
         found |= {
             "loose_event_scheduler": "OFF",
@@ -168,13 +170,13 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
     Its ``root@localhost``, who would have no password, is locked: nobody needs it.
     """
     staging = data_dir / "staging"  # the server needs an empty directory, and ``data_dir`` has the mark
-    with unfinished(data_dir):
+    with mark_unfinished(data_dir):
         tool = Tool(
             [
                 server.version.programs["server"],
                 "--no-defaults",
                 "--initialize-insecure",
-                f"--basedir={basedir(server.version)}",
+                f"--basedir={find_base_dir(server.version)}",
                 f"--datadir={staging}",
                 f"--tmpdir={server.base_dir / 'tmp'}",
                 f"--init-file={server.base_dir / 'initialize.sql'}",

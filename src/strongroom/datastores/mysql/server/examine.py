@@ -8,8 +8,8 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.innodb.connection import connect, parts, query, variables, where
-from strongroom.datastores.innodb.versions import key
+from strongroom.datastores.innodb.connection import connect, describe_server, query, read_variables, split_error
+from strongroom.datastores.innodb.versions import make_sort_key
 from strongroom.datastores.mysql.backup import witness
 from strongroom.datastores.mysql.server import keyring
 from strongroom.datastores.mysql.server.versions import CLONES, XTRABACKUP
@@ -47,7 +47,9 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except pymysql.MySQLError as error:
-        yield Finding(level="error", message=f"{where(server)} failed to answer a query: {error}", remedy="See its log.")
+        yield Finding(
+            level="error", message=f"{describe_server(server)} failed to answer a query: {error}", remedy="See its log."
+        )
         return
     if not (server.start_command and server.stop_command):
         findings.append(
@@ -59,7 +61,7 @@ def examine(server: Server) -> Iterator[Finding]:
         )
     yield from findings
     if all(finding.level != "error" for finding in findings):
-        yield Finding(level="ok", message=f"{where(server)} can be backed up")
+        yield Finding(level="ok", message=f"{describe_server(server)} can be backed up")
 
 
 def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
@@ -67,7 +69,7 @@ def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding
     if XTRABACKUP in server.version.programs:
         return
     ((version,),) = query(connection, "SELECT @@version")
-    if key(version) < CLONES:
+    if make_sort_key(version) < CLONES:
         yield Finding(
             level="error",
             message=f"MySQL {version} has no clone plugin, and there is no XtraBackup of its series on this host",
@@ -81,7 +83,7 @@ def _program(connection: Connection[Cursor], server: Server) -> Iterator[Finding
             message="the clone plugin is not loaded: the server cannot be copied",
             remedy="INSTALL PLUGIN clone SONAME 'mysql_clone.so';",
         )
-    elif int(variables(connection, "VARIABLES", _PATIENCE).get(_PATIENCE, 0)):
+    elif int(read_variables(connection, "VARIABLES", _PATIENCE).get(_PATIENCE, 0)):
         yield Finding(
             level="warning",
             message=f"{_PATIENCE} is not 0: after an interrupted backup, changes of tables wait that many minutes",
@@ -99,7 +101,7 @@ def _settings(connection: Connection[Cursor]) -> Iterator[Finding]:
             "binlog_expire_logs_seconds",
             "expire_logs_days",
         )
-        for name, value in variables(connection, "VARIABLES", kind).items()
+        for name, value in read_variables(connection, "VARIABLES", kind).items()
     }
     if found.get("log_bin") != "ON":
         yield Finding(
@@ -175,19 +177,19 @@ def _tables(connection: Connection[Cursor], server: Server) -> Iterator[Finding]
 
 
 def _encryption(connection: Connection[Cursor], server: Server) -> Iterator[Finding]:
-    if XTRABACKUP in server.version.programs or key(server.version.number) < CLONES:
+    if XTRABACKUP in server.version.programs or make_sort_key(server.version.number) < CLONES:
         return
     try:
         if not keyring.has_keyring(connection):
             return
-        encrypted = keyring.encrypted(connection)
+        encrypted = keyring.has_encryption(connection)
         if encrypted:
             keyring.require_keyring(connection, server)
     except ConfigurationError as error:
         yield Finding(level="error", message=error.message, remedy=error.remedy)
         return
     except pymysql.MySQLError as error:
-        if parts(error)[0] not in _NO_RIGHT:
+        if split_error(error)[0] not in _NO_RIGHT:
             raise
         return  # missing rights are reported already
     if encrypted:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pymysql
 
 from strongroom.datastores.innodb.checkpoints import read_checkpoints
-from strongroom.datastores.innodb.connection import connect, parts, query, where
-from strongroom.datastores.innodb.versions import number_of
+from strongroom.datastores.innodb.connection import connect, describe_server, query, split_error
+from strongroom.datastores.innodb.versions import extract_number
 from strongroom.datastores.mysql.backup.xtrabackup import FINISHED
 from strongroom.datastores.protocol.servers import Facts, Server
 from strongroom.datastores.toolkit.mark import is_unfinished
@@ -26,10 +26,12 @@ def read_facts(server: Server) -> Facts:
         with connect(server, timeout=5, patience=10) as connection:
             ((version, data_dir),) = query(connection, "SELECT @@version, @@datadir")
     except pymysql.MySQLError as error:
-        raise ServerFailed(f"{where(server)} does not serve: {parts(error)[1]}", remedy="See its error log.") from error
+        raise ServerFailed(
+            f"{describe_server(server)} does not serve: {split_error(error)[1]}", remedy="See its error log."
+        ) from error
     if "MariaDB" in version:
-        raise ServerFailed(f"{where(server)} is not MySQL, it reports {version}", remedy="Specify the right datastore.")
-    return Facts(version_number=number_of(version), data_dir=Path(data_dir))
+        raise ServerFailed(f"{describe_server(server)} is not MySQL, it reports {version}", remedy="Specify the right datastore.")
+    return Facts(version_number=extract_number(version), data_dir=Path(data_dir))
 
 
 def check_data(server: Server, data_dir: Path) -> None:

@@ -13,8 +13,8 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import Cursor
 
-from strongroom.datastores.innodb.connection import parts, query, where
-from strongroom.datastores.mysql.server.plugins import folders
+from strongroom.datastores.innodb.connection import describe_server, query, split_error
+from strongroom.datastores.mysql.server.plugins import list_directories
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import ConfigurationError, ServerFailed, ToolFailed
 
@@ -26,7 +26,7 @@ _CONFIGURATION = "component_keyring_file.cnf"
 _COMPLAINT = re.compile(r"\[ERROR\] .*(?:keyring|ncrypt).*")
 
 
-def encrypted(connection: Connection[Cursor]) -> bool:
+def has_encryption(connection: Connection[Cursor]) -> bool:
     """Whether InnoDB encrypts anything, now or in future."""
     ((spaces, redo, undo),) = query(
         connection,
@@ -47,7 +47,7 @@ def _component(connection: Connection[Cursor]) -> dict[str, str]:
     try:
         rows = query(connection, "SELECT status_key, status_value FROM performance_schema.keyring_component_status")
     except pymysql.ProgrammingError as error:
-        if parts(error)[0] != _NO_TABLE:
+        if split_error(error)[0] != _NO_TABLE:
             raise
         return {}
     found = {str(name): str(value) for name, value in rows}
@@ -59,19 +59,20 @@ def require_keyring(connection: Connection[Cursor], server: Server) -> None:
     found = _component(connection)
     if not found:
         raise ConfigurationError(
-            f"{where(server)} has encrypted tablespaces, and its keyring is not a component: nobody has tried to restore them",
+            f"{describe_server(server)} has encrypted tablespaces, and its keyring is not a component: "
+            "nobody has tried to restore them",
             remedy="Migrate to component_keyring_file or another component, or use XtraBackup.",
         )
     file = found.get("Data_file", "")
     if file and Path(file).resolve().is_relative_to(server.data_dir.resolve()):
         raise ConfigurationError(
-            f"the keyring of {where(server)} is in its data directory ({file}), which a restore would replace",
+            f"the keyring of {describe_server(server)} is in its data directory ({file}), which a restore would replace",
             remedy="Move the file elsewhere, and its path in the configuration of the component.",
         )
 
 
 @contextmanager
-def needed(version: Version, masters: Sequence[str], log: Path) -> Iterator[None]:
+def explain_missing_key(version: Version, masters: Sequence[str], log: Path) -> Iterator[None]:
     """Turn the error of a server that lacks the master key, or has a different one, into a ConfigurationError with this cause."""
     try:
         yield
@@ -82,7 +83,7 @@ def needed(version: Version, masters: Sequence[str], log: Path) -> Iterator[None
         raise ConfigurationError(
             f"the keyring of {version.programs['server']} lacks the master key {', '.join(masters)}, "
             f"which encrypts tables of the backup: {said[0]}",
-            remedy=f"Give it a copy of the keyring of the server that was backed up ({manifest(version)} names it), "
+            remedy=f"Give it a copy of the keyring of the server that was backed up ({manifest_path(version)} names it), "
             "then restore again.",
         ) from error
 
@@ -99,8 +100,8 @@ class Borrowed:
         self.options: dict[str, Path] = {}
         self._keys = folder / "keys"
         self._before: set[str] = set()
-        found = [place for folder in folders(version) if (place := folder / _CONFIGURATION).exists()]
-        if not found or not manifest(version).exists():
+        found = [place for folder in list_directories(version) if (place := folder / _CONFIGURATION).exists()]
+        if not found or not manifest_path(version).exists():
             return
         try:
             settings = dict(json.loads(found[0].read_bytes()))
@@ -145,6 +146,6 @@ def _elements(keys: Path) -> set[str]:
         return {text}
 
 
-def manifest(version: Version) -> Path:
+def manifest_path(version: Version) -> Path:
     """The file from which servers of an installation learn which keyring to load."""
     return Path(f"{version.programs['server']}.my")

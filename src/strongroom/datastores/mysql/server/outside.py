@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.datastores.innodb.outside import logs, place, read_settings, system_tablespace
+from strongroom.datastores.innodb.outside import find_logs, find_place, find_system_tablespace, read_settings
 from strongroom.datastores.protocol.placement import EntryPlacement, Place
 from strongroom.datastores.protocol.servers import Server
 
@@ -32,10 +32,10 @@ class ServerPlacement(EntryPlacement):
         said, data_dir = read_settings(server, _SETTINGS), server.data_dir
         doublewrite = said.get("innodb_doublewrite_dir") or said.get("innodb_data_home_dir")
         return [
-            *place("innodb_log_group_home_dir", said.get("innodb_log_group_home_dir"), data_dir, _REDO),
-            *place("innodb_undo_directory", said.get("innodb_undo_directory"), data_dir, _UNDO, nested=False),
-            *place("innodb_doublewrite_dir", doublewrite, data_dir, _DOUBLEWRITE),
-            *system_tablespace(said, data_dir, nested=False),
-            *logs("log_bin", said.get("log_bin_basename"), said.get("log_bin_index"), data_dir),
-            *logs("relay_log", said.get("relay_log_basename"), said.get("relay_log_index"), data_dir),
+            *find_place("innodb_log_group_home_dir", said.get("innodb_log_group_home_dir"), data_dir, _REDO),
+            *find_place("innodb_undo_directory", said.get("innodb_undo_directory"), data_dir, _UNDO, nested=False),
+            *find_place("innodb_doublewrite_dir", doublewrite, data_dir, _DOUBLEWRITE),
+            *find_system_tablespace(said, data_dir, nested=False),
+            *find_logs("log_bin", said.get("log_bin_basename"), said.get("log_bin_index"), data_dir),
+            *find_logs("relay_log", said.get("relay_log_basename"), said.get("relay_log_index"), data_dir),
         ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.datastores.innodb.versions import NUMBER, key, series
+from strongroom.datastores.innodb.versions import NUMBER, extract_series, make_sort_key
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit import installed
 
@@ -35,29 +35,34 @@ def discover(places: Sequence[Path]) -> list[Version]:
         programs = {role: path for role, name in PROGRAMS.items() if (path := installed.find_program(root, name))}
         if len(programs) < len(PROGRAMS):
             continue
-        number = version_of(programs["server"])
-        if number is not None and version_of(programs["binlog"]) is not None:
+        number = read_version(programs["server"])
+        if number is not None and read_version(programs["binlog"]) is not None:
             programs |= _xtrabackup(roots, number)
-            found.setdefault(number, Version(datastore="mysql", series=series(number), number=number, programs=programs))
-    return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
+            found.setdefault(number, Version(datastore="mysql", series=extract_series(number), number=number, programs=programs))
+    return sorted(found.values(), key=lambda version: make_sort_key(version.number), reverse=True)
 
 
 def _xtrabackup(roots: Sequence[Path], server: str) -> dict[str, Path]:
     """The installed XtraBackup of the server's series that is not older than the server; none if there is none."""
     for root in roots:
         program = installed.find_program(root, XTRABACKUP)
-        if program and (number := version_of(program)) and series(number) == series(server) and key(number) >= key(server):
+        if (
+            program
+            and (number := read_version(program))
+            and extract_series(number) == extract_series(server)
+            and make_sort_key(number) >= make_sort_key(server)
+        ):
             return {XTRABACKUP: program}
     return {}
 
 
-def version_of(program: Path) -> str | None:
+def read_version(program: Path) -> str | None:
     """Full version that a program reports; none if it cannot be run."""
     said = installed.ask_program(program, "--no-defaults", "--version") or ""
     match = _SAID.search(said)
     return (match[1] or match[2]) if match and "MariaDB" not in said else None
 
 
-def basedir(version: Version) -> Path:
+def find_base_dir(version: Version) -> Path:
     """The root of the installation, which may differ from the path that it was built for."""
     return version.programs["server"].parent.parent

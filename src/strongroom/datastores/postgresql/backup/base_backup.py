@@ -20,14 +20,14 @@ from strongroom.artifact import Member, Positions
 from strongroom.datastores.postgresql.backup.session import BaseBackup
 from strongroom.datastores.postgresql.files.manifest import CRC32C, MANIFEST
 from strongroom.datastores.postgresql.files.tablespaces import FOLDER, Tablespace
-from strongroom.datastores.postgresql.server.account import account, recognized
-from strongroom.datastores.postgresql.server.config import host_of, port_of
-from strongroom.datastores.postgresql.server.connection import where
+from strongroom.datastores.postgresql.server.account import acting_as_owner, find_account
+from strongroom.datastores.postgresql.server.config import get_host, get_port
+from strongroom.datastores.postgresql.server.connection import describe_server
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
-from strongroom.datastores.toolkit.stall import stall_timeout
-from strongroom.datastores.toolkit.tar import BLOCK, header
+from strongroom.datastores.toolkit.stall import get_stall_timeout
+from strongroom.datastores.toolkit.tar import BLOCK, make_header
 from strongroom.errors import ToolFailed
 
 _OPTIONS = f"LABEL 'strongroom', CHECKPOINT 'fast', WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS '{CRC32C}', VERIFY_CHECKSUMS false"
@@ -81,16 +81,16 @@ class Session(BaseBackup, Fed):
         result = self._wire.get_result()
         if result is None or result.status != wanted:
             said = result.error_message.decode(errors="replace").strip() if result is not None else "nothing"
-            raise ToolFailed(f"{where(self._server)} broke off the base backup: {said}")
+            raise ToolFailed(f"{describe_server(self._server)} broke off the base backup: {said}")
         return result
 
     def _wait(self) -> None:
         """Wait for the next bytes. Raises ToolFailed if none arrive within the stall timeout."""
         ready = select.poll()
         ready.register(self._wire.socket, select.POLLIN)
-        if not ready.poll(stall_timeout() * 1000):
+        if not ready.poll(get_stall_timeout() * 1000):
             raise ToolFailed(
-                f"{where(self._server)} made no progress in the base backup for {stall_timeout():.0f} s",
+                f"{describe_server(self._server)} made no progress in the base backup for {get_stall_timeout():.0f} s",
                 remedy="See the error log of the server. A longer `stall_timeout` in [agent] gives it more time.",
             )
         self._wire.consume_input()
@@ -135,13 +135,13 @@ class Session(BaseBackup, Fed):
                 for piece in archive.feed(data):
                     write_all(out, piece)
         if archive is None or manifest is None:
-            raise ToolFailed(f"{where(self._server)} did not send a complete base backup")
+            raise ToolFailed(f"{describe_server(self._server)} did not send a complete base backup")
         archive.require_end()
         end = self._next(ExecStatus.TUPLES_OK)
         self._positions = self._positions.model_copy(update={"wal_stop": _value(end, 0)})
         self._next(ExecStatus.COMMAND_OK)
         content = b"".join(manifest)
-        for piece in (header(MANIFEST, len(content)), content, bytes(-len(content) % BLOCK), bytes(2 * BLOCK)):
+        for piece in (make_header(MANIFEST, len(content)), content, bytes(-len(content) % BLOCK), bytes(2 * BLOCK)):
             write_all(out, piece)
 
     def _folder(self, name: str) -> str:
@@ -150,7 +150,7 @@ class Session(BaseBackup, Fed):
             return ""
         oid = name.removesuffix(".tar")
         if oid not in self._paths:
-            raise ToolFailed(f"{where(self._server)} sent tablespace {name!r}, which it did not have before")
+            raise ToolFailed(f"{describe_server(self._server)} sent tablespace {name!r}, which it did not have before")
         return self._paths[oid]
 
     # --- the end
@@ -192,7 +192,7 @@ class _Archive:
             for path in (FOLDER, self._folder):
                 if path not in self._made:
                     self._made.add(path)
-                    yield header(path, 0, directory=True)
+                    yield make_header(path, 0, directory=True)
 
     def feed(self, data: memoryview) -> Iterator[bytes | memoryview]:
         """Convert the next bytes for the stream. Raises ToolFailed, ArtifactCorrupt."""
@@ -225,7 +225,9 @@ class _Archive:
             yield head
         else:
             modified = int(head[136:147].rstrip(b"\0 ") or b"0", 8)
-            yield header(path, member.size, directory=member.kind == "directory", mode=member.mode & 0o777, modified=modified)
+            yield make_header(
+                path, member.size, directory=member.kind == "directory", mode=member.mode & 0o777, modified=modified
+            )
 
     def require_end(self) -> None:
         """Raises ToolFailed if the archive is truncated."""
@@ -241,11 +243,11 @@ def _value(result: _Result, column: int) -> str:
 
 
 def _connect(server: Server) -> psycopg.Connection[tuple[object, ...]]:
-    us = account(server)
-    with recognized(server):
+    us = find_account(server)
+    with acting_as_owner(server):
         return psycopg.connect(
-            host=host_of(server),
-            port=port_of(server),
+            host=get_host(server),
+            port=get_port(server),
             user=us.user,
             password=us.password,
             replication="true",

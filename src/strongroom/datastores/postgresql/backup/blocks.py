@@ -14,9 +14,9 @@ from pathlib import Path
 
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files.increment import Relation, increment_of, relation_of
+from strongroom.datastores.postgresql.files.increment import Relation, find_relation, find_whole_path
 from strongroom.datastores.postgresql.files.manifest import LABEL, MANIFEST, MAX_BYTES, Manifest, WalRange
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ArtifactError, ConfigurationError, LineageChanged, NotFound, ToolFailed, WalGone
@@ -36,15 +36,15 @@ _MARKS = {
 }
 
 
-def possible(server: Server, parent: Positions | None) -> bool:
+def is_possible(server: Server, parent: Positions | None) -> bool:
     """Whether an incremental of changed blocks with this parent is possible."""
     if int(server.version.series) < OLDEST or parent is None or parent.wal_from is not None:
         return False
     with connect(server) as connection:
-        return summarizes(connection, server)
+        return has_summaries(connection, server)
 
 
-def summarizes(connection: Connection, server: Server) -> bool:
+def has_summaries(connection: Connection, server: Server) -> bool:
     """Whether the server reports every changed block and can read its complete data directory.
 
     Without checksums and ``wal_log_hints``, its summaries miss changes of visibility maps when a table is truncated, and deleted
@@ -89,16 +89,18 @@ def prepare(connection: Connection, server: Server, request: BackupRequest) -> P
     )
     if parent.system_identifier not in (None, system):
         raise LineageChanged(
-            f"the parent backup is of database system {parent.system_identifier}, and {where(server)} is {system}", remedy=_REMEDY
+            f"the parent backup is of database system {parent.system_identifier}, and {describe_server(server)} is {system}",
+            remedy=_REMEDY,
         )
     if parent.timeline != timeline:  # not every release distinguishes summaries of WAL that was never replayed
         raise LineageChanged(
-            f"{where(server)} was promoted: it is on timeline {timeline}, and the parent backup is of timeline {parent.timeline}",
+            f"{describe_server(server)} was promoted: it is on timeline {timeline}, "
+            f"and the parent backup is of timeline {parent.timeline}",
             remedy=_REMEDY,
         )
     _require_same_checksums(server, request)
     _require_summaries(connection, server, timeline, parent.wal_start)
-    data = _parent_manifest(server, request)
+    data = _read_parent_manifest(server, request)
     manifest = Manifest.parse(data)
     if manifest.wal[-1].start != parent.wal_start or str(manifest.system) != system:
         raise LineageChanged("the list of files in the parent backup belongs to another backup", remedy=_REMEDY)
@@ -113,7 +115,8 @@ def _require_same_checksums(server: Server, request: BackupRequest) -> None:
     now = request.profile.facts.get("data_checksums")
     if before is not None and now is not None and before != now:
         raise LineageChanged(
-            f"data_checksums of {where(server)} was {before} when the parent backup was taken, and is {now}", remedy=_REMEDY
+            f"data_checksums of {describe_server(server)} was {before} when the parent backup was taken, and is {now}",
+            remedy=_REMEDY,
         )
 
 
@@ -138,12 +141,12 @@ def _require_summaries(connection: Connection, server: Server, timeline: int, st
     )
     if known < lsn.parse_lsn(reached):
         raise WalGone(
-            f"{where(server)} has no summary of the WAL at {lsn.format_lsn(known)}, after the parent backup",
+            f"{describe_server(server)} has no summary of the WAL at {lsn.format_lsn(known)}, after the parent backup",
             remedy=f"{_REMEDY} Take incrementals more often, or raise wal_summary_keep_time, so that summaries are kept.",
         )
 
 
-def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
+def _read_parent_manifest(server: Server, request: BackupRequest) -> bytes:
     assert request.parent is not None
     wanted = request.parent.backup_manifest_sha256
     try:
@@ -151,11 +154,11 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
             raise NotFound("there is no parent")
         data = request.parent_file(MANIFEST)
     except (ArtifactError, NotFound) as error:
-        copy = read_text(_copy(server, wanted), limit=MAX_BYTES) if wanted else None
+        copy = read_text(_copy_path(server, wanted), limit=MAX_BYTES) if wanted else None
         if copy is None:
             raise LineageChanged(
                 f"the parent's list of files cannot be read: {error.message.rstrip('.')}, "
-                f"and {where(server)} has no copy of it any more",
+                f"and {describe_server(server)} has no copy of it any more",
                 remedy=_REMEDY,
             ) from error
         data = copy.encode()
@@ -170,7 +173,7 @@ def _parent_manifest(server: Server, request: BackupRequest) -> bytes:
     return data
 
 
-def described(server: Server, request: BackupRequest, positions: Positions) -> Positions:
+def complete_positions(server: Server, request: BackupRequest, positions: Positions) -> Positions:
     """Add to ``positions`` what the finished stream recorded. Raises ToolFailed if the stream is a different backup.
 
     Keeps a copy of its list of files for the next incremental.
@@ -193,14 +196,14 @@ def described(server: Server, request: BackupRequest, positions: Positions) -> P
     if manifest.system is not None:
         found["system_identifier"] = str(manifest.system)
     if wanted is not None:
-        found["truncated"] = _truncated(server, manifest, wanted, newest) or None
+        found["truncated"] = _find_truncated(server, manifest, wanted, newest) or None
     if int(server.version.series) >= OLDEST:
         with suppress(ConfigurationError, OSError):  # without the copy, the next incremental may become a full, with a warning
             _keep_copy(server, sha256, bytes(data))
     return positions.model_copy(update=found)
 
 
-def _truncated(server: Server, manifest: Manifest, since: str, newest: WalRange) -> dict[str, int]:
+def _find_truncated(server: Server, manifest: Manifest, since: str, newest: WalRange) -> dict[str, int]:
     """The number of blocks to which relations were truncated since the parent, for relations that the stream contains in part.
 
     Beyond that number, only blocks in the stream are valid; blocks of older backups are not. The tool does not report this: for
@@ -217,8 +220,8 @@ def _truncated(server: Server, manifest: Manifest, since: str, newest: WalRange)
             since,
             newest.start,
         )
-    increments = filter(None, (increment_of(file.name) for file in manifest.files))
-    partial = {found[0] for path in increments if (found := relation_of(path))}
+    increments = filter(None, (find_whole_path(file.name) for file in manifest.files))
+    partial = {found[0] for path in increments if (found := find_relation(path))}
     cut = {Relation(space, database, number, fork): blocks for space, database, number, fork, blocks in rows}
     return {str(relation): blocks for relation, blocks in sorted(cut.items()) if blocks and relation in partial}
 
@@ -226,12 +229,12 @@ def _truncated(server: Server, manifest: Manifest, since: str, newest: WalRange)
 # --- copies of lists of files
 
 
-def _copy(server: Server, sha256: str) -> Path:
+def _copy_path(server: Server, sha256: str) -> Path:
     return server.base_dir / _COPIES / f"{sha256}.manifest"
 
 
 def _keep_copy(server: Server, sha256: str, data: bytes) -> None:
-    path = _copy(server, sha256)
+    path = _copy_path(server, sha256)
     owner = find_owner(server.base_dir)
     make_directory(path.parent, owner)
     write_file(path, data.decode(), owner)

@@ -22,10 +22,10 @@ from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.manifest import LABEL, MANIFEST, new_hash
 from strongroom.datastores.postgresql.files.tablespaces import Tablespace
 from strongroom.datastores.postgresql.files.tree import CONTROL, walk
-from strongroom.datastores.postgresql.server.connection import Connection, query, where
+from strongroom.datastores.postgresql.server.connection import Connection, describe_server, query
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
-from strongroom.datastores.toolkit.tar import BLOCK, header
+from strongroom.datastores.toolkit.tar import BLOCK, make_header
 from strongroom.errors import ServerFailed, ToolFailed
 
 OLDEST = 15
@@ -117,7 +117,7 @@ class Copy(BaseBackup):
                     if got := self._file.readinto(view):
                         return got
                 except OSError as error:
-                    raise _unreadable(self._file.path, error) from error
+                    raise _explain_unreadable(self._file.path, error) from error
                 self._file = None
             piece = next(self._pieces, None)
             if piece is None:
@@ -131,7 +131,7 @@ class Copy(BaseBackup):
         """The members of the tar: header, content and padding of each."""
         for path, is_directory in walk(self._server.data_dir):
             if is_directory:
-                yield header(path, 0, directory=True)
+                yield make_header(path, 0, directory=True)
             else:
                 yield from self._member(path)
             self._look()
@@ -149,10 +149,10 @@ class Copy(BaseBackup):
             fd = os.open(self._server.data_dir / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as error:
             if size is not None:
-                raise _unreadable(path, error) from error
+                raise _explain_unreadable(path, error) from error
             return
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _explain_unreadable(path, error) from error
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode) or size not in (None, about.st_size):
             os.close(fd)
@@ -160,7 +160,7 @@ class Copy(BaseBackup):
                 raise ServerFailed(f"{path} of the server is not a complete WAL file", remedy="Back up again.")
             return
         modified = int(about.st_mtime)
-        yield header(path, about.st_size, mode=about.st_mode & 0o777, modified=modified)
+        yield make_header(path, about.st_size, mode=about.st_mode & 0o777, modified=modified)
         file = _Reading(path, fd, about.st_size)
         yield file
         if size is None:
@@ -169,7 +169,7 @@ class Copy(BaseBackup):
 
     def _small(self, path: str, content: bytes, *, listed: bool = True) -> Iterator[bytes]:
         modified = int(time.time())
-        yield header(path, len(content), modified=modified)
+        yield make_header(path, len(content), modified=modified)
         yield content
         if listed:
             digest = new_hash()
@@ -207,7 +207,7 @@ class Copy(BaseBackup):
         ((stop, label, self._segment),) = self._ask(
             "SELECT lsn::text, labelfile, pg_size_bytes(current_setting('wal_segment_size'))::int FROM pg_backup_stop(false)"
         )
-        timeline = _line(label, "START TIMELINE")
+        timeline = _find_line(label, "START TIMELINE")
         return label.encode(), Positions(wal_start=self._start, wal_stop=stop, timeline=int(timeline))
 
     def _look(self) -> None:
@@ -239,7 +239,7 @@ class Copy(BaseBackup):
         self.held.close()
 
 
-def possible(connection: Connection, server: Server) -> bool:
+def is_possible(connection: Connection, server: Server) -> bool:
     """Whether the user may start backups by SQL and the server is no standby. Otherwise pg_basebackup is used."""
     if int(server.version.series) < OLDEST:
         return False
@@ -267,14 +267,14 @@ def begin(
             connection, "SELECT pg_backup_start('strongroom', true)::text, (SELECT system_identifier FROM pg_control_system())"
         )
     except psycopg.Error as error:
-        raise ServerFailed(f"{where(server)} does not begin a backup: {str(error).strip()}") from error
+        raise ServerFailed(f"{describe_server(server)} does not begin a backup: {str(error).strip()}") from error
     return Copy(server, request, connection, start, version=version, pages=pages, system=system, spaces=spaces)
 
 
-def _line(label: str, name: str) -> str:
+def _find_line(label: str, name: str) -> str:
     found = next((line for line in label.splitlines() if line.startswith(f"{name}: ")), "")
     return found.removeprefix(f"{name}: ")
 
 
-def _unreadable(path: str, error: OSError) -> ServerFailed:
+def _explain_unreadable(path: str, error: OSError) -> ServerFailed:
     return ServerFailed(f"{path} of the server cannot be read: {error.strerror}", remedy="Look at the disk of the server.")

@@ -15,11 +15,11 @@ from strongroom.datastores.postgresql.backup.copy import Copy
 from strongroom.datastores.postgresql.backup.session import BaseBackup, checks_pages
 from strongroom.datastores.postgresql.files import lsn, tablespaces
 from strongroom.datastores.postgresql.files.manifest import CRC32C
-from strongroom.datastores.postgresql.files.tree import data_links, refused
+from strongroom.datastores.postgresql.files.tree import explain_links, find_data_links
 from strongroom.datastores.postgresql.profile.collations import read_collations
 from strongroom.datastores.postgresql.server.account import connection_options
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.postgresql.server.versions import key, number_in, require_series, version_of
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
+from strongroom.datastores.postgresql.server.versions import extract_number, make_sort_key, read_version, require_series
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
@@ -90,13 +90,13 @@ def begin(server: Server, request: BackupRequest) -> Session | base_backup.Sessi
         connection = stack.enter_context(connect(server))
         ((number, data_dir),) = query(connection, "SELECT current_setting('server_version'), current_setting('data_directory')")
         pages = checks_pages(connection)
-        server_version = number_in(number)
+        server_version = extract_number(number)
         require_series(server.version, server_version, f"the server {server.name or server.id}")
-        own = request.kind == "full" and copy.possible(connection, server)
+        own = request.kind == "full" and copy.is_possible(connection, server)
         require_own_data(server, Path(data_dir))
         spaces = tablespaces.require_supported(connection, server)
-        if links := data_links(server.data_dir):
-            raise refused(links, server.data_dir)
+        if links := find_data_links(server.data_dir):
+            raise explain_links(links, server.data_dir)
         if not own and not blocks.can_read_all(server.data_dir):
             raise Unsupported(
                 f"the server cannot read {server.data_dir / 'lost+found'}, and its base backup would fail at it",
@@ -108,7 +108,7 @@ def begin(server: Server, request: BackupRequest) -> Session | base_backup.Sessi
             parent = blocks.prepare(connection, server, request)
             witness.require_witness(connection, server, request)
         _keep_wal(connection)
-        if blocks.summarizes(connection, server):
+        if blocks.has_summaries(connection, server):
             slot.drop(connection)
         else:
             slot.keep(connection, server)
@@ -127,8 +127,8 @@ def begin(server: Server, request: BackupRequest) -> Session | base_backup.Sessi
 
 def _require_tool(server: Server, server_version: str) -> str:
     program = server.version.programs["backup"]
-    tool = version_of(program)
-    if tool is None or key(tool) < key(server_version):
+    tool = read_version(program)
+    if tool is None or make_sort_key(tool) < make_sort_key(server_version):
         raise VersionMismatch(
             f"{program} is version {tool or 'unknown'}, but the server {server.name or server.id} is PostgreSQL {server_version}",
             remedy=f"Install version {server_version} of its programs, or a later one of that series.",
@@ -144,7 +144,7 @@ def require_own_data(server: Server, said: Path) -> None:
         same = False
     if not same:
         raise ConfigurationError(
-            f"{where(server)} does not use {server.data_dir}; it reports that its data is in {said}",
+            f"{describe_server(server)} does not use {server.data_dir}; it reports that its data is in {said}",
             remedy="Correct the data directory or the socket of the server.",
         )
 

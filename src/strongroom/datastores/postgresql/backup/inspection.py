@@ -16,7 +16,7 @@ import numpy as np
 from strongroom.artifact import DamagedPage, Pages
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.page_sizes import PAGE, PAGES_PER_FILE
-from strongroom.datastores.postgresql.files.pages import Words, first_block, position, wrong_pages
+from strongroom.datastores.postgresql.files.pages import Words, find_first_block, find_wrong_pages, read_position
 
 MOST_NAMED = 1000
 _PAUSES = (0.0, 0.02, 0.2)
@@ -113,7 +113,7 @@ class PageInspection:
     def saw(self, path: str, offset: int, data: memoryview) -> None:
         """Receive the next piece of a file."""
         if offset == 0:
-            first = first_block(path)
+            first = find_first_block(path)
             self._file = None if first is None else _File(path, first)
         if self._file is not None:
             self._runs += self._file.cut(data)
@@ -143,7 +143,7 @@ class PageInspection:
     def _judge(self, runs: list[_Run], data: memoryview | bytes, blocks: Words) -> None:
         ends = np.cumsum([len(run.blocks) for run in runs])
         damaged = set()
-        for n in wrong_pages(data, blocks):
+        for n in find_wrong_pages(data, blocks):
             run, block = runs[int(np.searchsorted(ends, n, side="right"))], int(blocks[n])
             path = run.path.replace("INCREMENTAL.", "")
             if self._is_damaged(path, block):
@@ -158,8 +158,8 @@ class PageInspection:
             again = self._read(path, block)
             if len(again) < PAGE:
                 return False  # dropped or truncated meanwhile; the replay does that, too
-            if not wrong_pages(again, np.array([block], np.uint32)):
-                return any(again) and position(again) < self._start()
+            if not find_wrong_pages(again, np.array([block], np.uint32)):
+                return any(again) and read_position(again) < self._start()
         return True
 
     def _read(self, path: str, block: int) -> bytes:

@@ -15,8 +15,8 @@ from strongroom.datastores.postgresql.backup.inspection import PageInspection
 from strongroom.datastores.postgresql.backup.witness import leave_witness
 from strongroom.datastores.postgresql.files import tablespaces
 from strongroom.datastores.postgresql.files.tablespaces import Tablespace
-from strongroom.datastores.postgresql.files.tree import data_bytes
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.files.tree import measure_data
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
 from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, Inspection
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError, ToolFailed
@@ -30,7 +30,7 @@ class BaseBackup(ABC):
 
     def __init__(self, server: Server, request: BackupRequest, *, version: str, spaces: Sequence[Tablespace]) -> None:
         """``spaces``: the tablespaces before the backup."""
-        self.data_bytes = data_bytes(server.data_dir)
+        self.data_bytes = measure_data(server.data_dir)
         self.expected: int | None = self.data_bytes if request.kind == "full" else None
         self.inspection: Inspection | None = None
         self.held = ExitStack()
@@ -57,7 +57,7 @@ class BaseBackup(ABC):
                 connection, "SELECT pg_size_bytes(current_setting('wal_segment_size'))::int, pg_is_in_recovery()"
             )
         tablespaces.require_unchanged(self._server, positions, size, self._request.work_dir, standby=standby)
-        positions = blocks.described(self._server, self._request, positions)
+        positions = blocks.complete_positions(self._server, self._request, positions)
         witness, warnings = leave_witness(self._server)
         return BackupResult(
             tool=self.tool,
@@ -83,7 +83,8 @@ class BaseBackup(ABC):
         if isinstance(error, ToolFailed):
             return error
         return ServerFailed(
-            f"{where(self._server)} broke off the backup: {str(error).strip()}", remedy="See its error log, then back up again."
+            f"{describe_server(self._server)} broke off the backup: {str(error).strip()}",
+            remedy="See its error log, then back up again.",
         )
 
 

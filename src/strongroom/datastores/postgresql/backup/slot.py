@@ -9,7 +9,7 @@ import psycopg
 from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.server.config import wal_limit_mb
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed
 
@@ -38,7 +38,7 @@ def drop(connection: Connection) -> None:
     query(connection, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", NAME)
 
 
-def warning(connection: Connection) -> str:
+def make_warning(connection: Connection) -> str:
     """A warning if the kept WAL approaches or exceeded its limit; empty otherwise."""
     rows = query(
         connection,
@@ -73,4 +73,4 @@ def release(server: Server, positions: Positions) -> None:
                 if until > lsn.parse_lsn(kept):
                     query(connection, "SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", NAME, lsn.format_lsn(until))
     except psycopg.Error as error:
-        raise ServerFailed(f"the WAL that {where(server)} keeps could not be released: {error}") from error
+        raise ServerFailed(f"the WAL that {describe_server(server)} keeps could not be released: {error}") from error

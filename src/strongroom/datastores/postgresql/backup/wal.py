@@ -15,10 +15,10 @@ from strongroom.datastores.postgresql.backup import slot
 from strongroom.datastores.postgresql.backup.full import require_own_data
 from strongroom.datastores.postgresql.backup.witness import leave_witness, require_witness
 from strongroom.datastores.postgresql.files import lsn, tablespaces, wal
-from strongroom.datastores.postgresql.files.tree import data_bytes, data_links, refused
+from strongroom.datastores.postgresql.files.tree import explain_links, find_data_links, measure_data
 from strongroom.datastores.postgresql.profile.collations import read_collations
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.postgresql.server.versions import number_in, require_series
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
+from strongroom.datastores.postgresql.server.versions import extract_number, require_series
 from strongroom.datastores.protocol.backups import BackupRequest, BackupResult
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Fed, write_all
@@ -42,7 +42,7 @@ class Source:
         """Raises WalGone, naming the first missing file."""
         for name in self.names:
             if not (self._folder / name).is_file():
-                raise gone(f"WAL file {name}, which comes after the parent backup, is not on the server any more")
+                raise explain_missing_wal(f"WAL file {name}, which comes after the parent backup, is not on the server any more")
 
     def stream(self) -> Iterator[bytes]:
         """A tar stream of the files, each verified. Raises WalGone, ServerFailed."""
@@ -54,9 +54,11 @@ class Source:
             yield _header(name, self.size)
             try:
                 with (self._folder / name).open("rb") as file:
-                    yield from wal.proven(file.fileno(), name, self.size, self.system, self.history)
+                    yield from wal.verify_content(file.fileno(), name, self.size, self.system, self.history)
             except (FileNotFoundError, wal.Recycled) as error:
-                raise gone(f"WAL file {name} was removed by the server while it was backed up ({error})") from error
+                raise explain_missing_wal(
+                    f"WAL file {name} was removed by the server while it was backed up ({error})"
+                ) from error
             except wal.Unfit as error:
                 raise ServerFailed(
                     f"the WAL of the server is damaged: {error}", remedy=f"Look for a failing disk. {_FULL}"
@@ -66,7 +68,7 @@ class Source:
     @property
     def start(self) -> int:
         """The WAL position where its first file begins."""
-        return wal.address(self.names[0], self.size) if self.names else self.stop
+        return wal.find_address(self.names[0], self.size) if self.names else self.stop
 
     @property
     def bytes(self) -> int:
@@ -74,7 +76,7 @@ class Source:
         return (self.size + _BLOCK) * len(self.names) + 2 * _BLOCK
 
 
-def gone(why: str) -> WalGone:
+def explain_missing_wal(why: str) -> WalGone:
     """The error with the text that Trove's users know; the remedy adds details."""
     return WalGone(
         "Cannot find parent backup WAL file.",
@@ -97,7 +99,7 @@ class Session(Fed):
         self.collations: list[Collation] = []
         self._source = source
         self._positions, self._number, self._server = positions, number, server
-        self._data_bytes = data_bytes(server.data_dir)
+        self._data_bytes = measure_data(server.data_dir)
         self._start()
 
     def _produce(self, out: int) -> None:
@@ -132,23 +134,23 @@ def begin(server: Server, request: BackupRequest) -> Session:
             " (SELECT system_identifier FROM pg_control_system()),"
             " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
         )
-        server_version = number_in(number)
+        server_version = extract_number(number)
         require_series(server.version, server_version, f"the server {server.name or server.id}")
         require_own_data(server, Path(data_dir))
         tablespaces.require_supported(connection, server)
-        if links := data_links(server.data_dir):
-            raise refused(links, server.data_dir)
+        if links := find_data_links(server.data_dir):
+            raise explain_links(links, server.data_dir)
         if parent.system_identifier not in (None, str(system)):
-            raise LineageChanged(f"{where(server)} is another database than the one that was backed up", remedy=_FULL)
+            raise LineageChanged(f"{describe_server(server)} is another database than the one that was backed up", remedy=_FULL)
         try:
             slot.keep(connection, server)
-            source = _source(connection, server, parent, system, size)
+            source = _find_source(connection, server, parent, system, size)
             collations = read_collations(connection)
             source.require_all()
             require_witness(connection, server, request, source.history)
         except psycopg.Error as error:
             raise ServerFailed(
-                f"{where(server)} refuses an incremental backup: {error.diag.message_primary or error}",
+                f"{describe_server(server)} refuses an incremental backup: {error.diag.message_primary or error}",
                 remedy="`strongroom check` says which rights the account of the backup needs.",
             ) from error
     if source.names:
@@ -171,14 +173,14 @@ def begin(server: Server, request: BackupRequest) -> Session:
     return session
 
 
-def _source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
+def _find_source(connection: Connection, server: Server, parent: Positions, system: int, size: int) -> Source:
     """All WAL from the parent's end to a record that is written now; then the server switches to a new file."""
     assert parent.wal_stop is not None and parent.timeline is not None
     start = lsn.parse_lsn(parent.wal_stop)
     ((now,),) = query(connection, "SELECT pg_current_wal_flush_lsn()::text")
     if lsn.parse_lsn(now) < start:
         raise LineageChanged(
-            f"{where(server)} is at {now}, before the end of the parent backup at {parent.wal_stop}: "
+            f"{describe_server(server)} is at {now}, before the end of the parent backup at {parent.wal_stop}: "
             "its data was replaced by an older copy",
             remedy=_FULL,
         )
@@ -188,20 +190,23 @@ def _source(connection: Connection, server: Server, parent: Positions, system: i
         f"strongroom {uuid.uuid4()}",
     )
     query(connection, "SELECT pg_switch_wal()")
-    history = _history(server, int(name[:8], 16))
+    history = _read_history(server, int(name[:8], 16))
     try:
         left = history.left(parent.timeline)
     except wal.Unfit as error:
-        raise LineageChanged(f"{where(server)} is on another history than the parent backup: {error}", remedy=_FULL) from error
+        raise LineageChanged(
+            f"{describe_server(server)} is on another history than the parent backup: {error}", remedy=_FULL
+        ) from error
     if left is not None and left < -(-start // size) * size:
         raise LineageChanged(
-            f"{where(server)} left timeline {parent.timeline} at {lsn.format_lsn(left)}, before the end of the parent backup",
+            f"{describe_server(server)} left timeline {parent.timeline} at {lsn.format_lsn(left)}, "
+            "before the end of the parent backup",
             remedy=_FULL,
         )
     return Source(server, system, size, history, start, lsn.parse_lsn(stop))
 
 
-def _history(server: Server, timeline: int) -> wal.History:
+def _read_history(server: Server, timeline: int) -> wal.History:
     if timeline == 1:
         return wal.History(1)
     path = server.data_dir / FOLDER / wal.history_file(timeline)
@@ -209,6 +214,6 @@ def _history(server: Server, timeline: int) -> wal.History:
         text = path.read_bytes()[:_MAX_HISTORY].decode(errors="replace")
         return wal.History.parse(timeline, text)
     except FileNotFoundError as error:
-        raise gone(f"{path.name}, the history of the timeline, is not on the server any more") from error
+        raise explain_missing_wal(f"{path.name}, the history of the timeline, is not on the server any more") from error
     except (OSError, wal.Unfit) as error:
         raise ServerFailed(f"{path} cannot be read: {error}", remedy=_FULL) from error

@@ -16,8 +16,8 @@ import psycopg
 from strongroom.artifact import Witness
 from strongroom.datastores.postgresql.files import wal
 from strongroom.datastores.postgresql.files.lsn import parse_lsn
-from strongroom.datastores.postgresql.server.account import account
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.account import find_account
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.datastores.toolkit.lineage import ensure_lineage
@@ -27,11 +27,11 @@ from strongroom.datastores.toolkit.witness import (
     WITNESS_LOST,
     WITNESS_NEVER_WRITTEN,
     describe_process,
+    explain_no_proof,
     has_token,
     is_same_process,
     keep_token,
     new_token,
-    no_proof,
 )
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
 from strongroom.system.files import read_text
@@ -56,35 +56,39 @@ def leave_witness(server: Server) -> tuple[Witness | None, list[str]]:
         evidence: dict[str, str] = {}
         with connect(server, patience=_PATIENCE) as connection:
             query(connection, "SET synchronous_commit = local")  # an unreachable standby must not stop a backup
-            if _may(connection, _POINT_RIGHT):
+            if _has_rights(connection, _POINT_RIGHT):
                 ((lsn,),) = query(connection, "SELECT pg_create_restore_point(%s)::text", f"{_POINT} {token}")
                 evidence["lsn"] = str(lsn)
-            if _may(connection, *_ORIGIN_RIGHTS):
+            if _has_rights(connection, *_ORIGIN_RIGHTS):
                 with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL 13 requires a superuser, whatever was granted
                     _write_origin(connection, lineage, token)
                     evidence["origin"] = "yes"
         if not evidence:
-            evidence = describe_process(_postmaster(server))
-            return (Witness(evidence=evidence), []) if evidence else (None, [_failure(server, "the account has no right to")])
+            evidence = describe_process(_read_postmaster_pid(server))
+            return (
+                (Witness(evidence=evidence), [])
+                if evidence
+                else (None, [_describe_failure(server, "the account has no right to")])
+            )
         keep_token(server.data_dir, lineage, token)
     except (StrongroomError, psycopg.Error, OSError) as error:
-        return None, [_failure(server, error.message if isinstance(error, StrongroomError) else str(error).strip())]
+        return None, [_describe_failure(server, error.message if isinstance(error, StrongroomError) else str(error).strip())]
     return Witness(token=token, evidence=evidence), []
 
 
 def _write_origin(connection: Connection, lineage: str, token: str) -> None:
     """Add the row; drop rows of other lineages and the oldest surplus ones. Names contain a sequence number."""
-    mine = sorted(_origins(connection, lineage))
+    mine = sorted(_list_origins(connection, lineage))
     number = int(mine[-1].split(":")[2]) + 1 if mine else 1
     with connection.transaction():
         query(connection, "SELECT pg_replication_origin_create(%s)", f"{_ORIGIN}:{lineage}:{number:012}:{token}")
         kept = {*mine[-KEPT_TOKENS + 1 :]}
-        for name in _origins(connection):
+        for name in _list_origins(connection):
             if name not in kept and not name.endswith(f":{token}"):
                 query(connection, "SELECT pg_replication_origin_drop(%s)", name)
 
 
-def _origins(connection: Connection, lineage: str | None = None) -> list[str]:
+def _list_origins(connection: Connection, lineage: str | None = None) -> list[str]:
     """Names of the rows that Strongroom wrote."""
     found = query(
         connection, "SELECT roname FROM pg_replication_origin WHERE roname ~ %s", rf"^{_ORIGIN}:[0-9a-f]{{32}}:\d{{12}}:"
@@ -92,18 +96,18 @@ def _origins(connection: Connection, lineage: str | None = None) -> list[str]:
     return [str(name) for (name,) in found if lineage is None or str(name).startswith(f"{_ORIGIN}:{lineage}:")]
 
 
-def _may(connection: Connection, *functions: str) -> bool:
+def _has_rights(connection: Connection, *functions: str) -> bool:
     ((allowed,),) = query(
         connection, "SELECT bool_and(has_function_privilege(name, 'execute')) FROM unnest(%s::text[]) AS name", list(functions)
     )
     return bool(allowed)
 
 
-def _failure(server: Server, why: str) -> str:
-    return f"The next backup must be a full: no token could be written into {where(server)} ({why.rstrip('.')})."
+def _describe_failure(server: Server, why: str) -> str:
+    return f"The next backup must be a full: no token could be written into {describe_server(server)} ({why.rstrip('.')})."
 
 
-def _postmaster(server: Server) -> int | None:
+def _read_postmaster_pid(server: Server) -> int | None:
     try:
         first, _, _ = (read_text(server.data_dir / "postmaster.pid") or "").partition("\n")
     except ConfigurationError:
@@ -122,33 +126,37 @@ def require_witness(connection: Connection, server: Server, request: BackupReque
     """
     witness = request.parent_witness
     if witness is None:
-        raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
+        raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
     if witness.token is None:
-        if not is_same_process(witness.evidence, _postmaster(server)):
-            raise no_proof(
-                where(server), "the account may not write a token into it, and it was restarted since", grant(connection, server)
+        if not is_same_process(witness.evidence, _read_postmaster_pid(server)):
+            raise explain_no_proof(
+                describe_server(server),
+                "the account may not write a token into it, and it was restarted since",
+                describe_grant(connection, server),
             )
         return
     lineage = ensure_lineage(server.data_dir)
     if not has_token(server.data_dir, lineage, witness.token):
-        raise _lost(server, str(server.data_dir / WITNESS_FILE))
+        raise _explain_lost(server, str(server.data_dir / WITNESS_FILE))
     row = "origin" in witness.evidence
-    if row and not any(name.endswith(f":{witness.token}") for name in _origins(connection, lineage)):
-        raise _lost(server, "pg_replication_origin")
+    if row and not any(name.endswith(f":{witness.token}") for name in _list_origins(connection, lineage)):
+        raise _explain_lost(server, "pg_replication_origin")
     lsn = witness.evidence.get("lsn")
     if lsn is None:
         if not row:
-            raise no_proof(where(server), WITNESS_NEVER_WRITTEN)
+            raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
         return
     found = _in_wal(connection, server, lsn, witness.token, history)
     if found is False:
-        raise _lost(server, f"the WAL at {lsn}")
+        raise _explain_lost(server, f"the WAL at {lsn}")
     if found is None and (history is not None or not row):
-        raise no_proof(where(server), f"its WAL at {lsn} is gone", "" if row else grant(connection, server))
+        raise explain_no_proof(
+            describe_server(server), f"its WAL at {lsn} is gone", "" if row else describe_grant(connection, server)
+        )
 
 
-def _lost(server: Server, place: str) -> LineageChanged:
-    return no_proof(where(server), WITNESS_LOST.format(place))
+def _explain_lost(server: Server, place: str) -> LineageChanged:
+    return explain_no_proof(describe_server(server), WITNESS_LOST.format(place))
 
 
 def _in_wal(connection: Connection, server: Server, lsn: str, token: str, history: wal.History | None) -> bool | None:
@@ -197,19 +205,19 @@ def read_history(server: Server, timeline: int) -> wal.History:
 # --- what a user may do
 
 
-def grant(connection: Connection, server: Server) -> str:
+def describe_grant(connection: Connection, server: Server) -> str:
     """The statement that grants Strongroom's user the missing rights to write tokens; empty if none are missing."""
-    missing = [name for name in (_POINT_RIGHT, *_ORIGIN_RIGHTS) if not _may(connection, name)]
-    user = '"' + account(server).user.replace('"', '""') + '"'
+    missing = [name for name in (_POINT_RIGHT, *_ORIGIN_RIGHTS) if not _has_rights(connection, name)]
+    user = '"' + find_account(server).user.replace('"', '""') + '"'
     return f"GRANT EXECUTE ON FUNCTION {', '.join(missing)} TO {user};" if missing else ""
 
 
 def examine(connection: Connection, server: Server) -> Iterator[Finding]:
     """Rights that the server's owner has to grant so that the server can always prove its history to an incremental."""
-    if remedy := grant(connection, server):
+    if remedy := describe_grant(connection, server):
         yield Finding(
             level="warning",
-            message=f"role {account(server).user} may not write all tokens after a backup: when the server was restarted since, "
-            "or the WAL is gone, the next backup is a full (these rights are granted in database postgres)",
+            message=f"role {find_account(server).user} may not write all tokens after a backup: when the server was restarted "
+            "since, or the WAL is gone, the next backup is a full (these rights are granted in database postgres)",
             remedy=remedy,
         )

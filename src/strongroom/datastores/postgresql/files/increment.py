@@ -38,7 +38,7 @@ class Relation(NamedTuple):
         return "/".join(map(str, self))
 
 
-def increment_of(path: str) -> str | None:
+def find_whole_path(path: str) -> str | None:
     """The file to which the blocks in ``path`` belong; none if ``path`` is an ordinary file."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else None
@@ -50,7 +50,7 @@ def increment_path(path: str) -> str:
     return folder + slash + _PREFIX + name
 
 
-def relation_of(path: str) -> tuple[Relation, int] | None:
+def find_relation(path: str) -> tuple[Relation, int] | None:
     """The relation of a file, and the number of the file's first block in it; none if it belongs to no relation."""
     found = _NAME.fullmatch(path)
     if found is None:

@@ -13,7 +13,7 @@ from crc32c import crc32c
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files.tree import files_below
+from strongroom.datastores.postgresql.files.tree import list_files
 from strongroom.errors import ArtifactCorrupt
 
 MANIFEST = "backup_manifest"
@@ -132,7 +132,7 @@ def parse_manifest(data: bytes) -> Manifest | ForeignManifest:
 def check_files(manifest: Manifest | ForeignManifest, top: Path) -> None:
     """Check that every file is present and unchanged and that no others exist, except WAL. Raises ArtifactCorrupt."""
     known = {file.name for file in manifest.files}
-    found = {path for path in files_below(top) if not path.startswith("pg_wal/") and path != MANIFEST}
+    found = {path for path in list_files(top) if not path.startswith("pg_wal/") and path != MANIFEST}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="check") as pool:
         wrong = [problem for problem in pool.map(lambda file: _problem(file, top), manifest.files) if problem]
     wrong += [f"{path} is not in {MANIFEST}" for path in sorted(found - known - _UNLISTED)]

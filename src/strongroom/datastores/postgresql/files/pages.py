@@ -31,13 +31,13 @@ _HIGH = np.uint32(0xFFFF0000)
 _RELATION = re.compile(r"(?:base/\d+|global|pg_tblspc/\d+/PG_[^/]+/\d+)/(?:INCREMENTAL\.)?\d+(?:_(?:fsm|vm|init))?(?:\.(\d+))?")
 
 
-def first_block(path: str) -> int | None:
+def find_first_block(path: str) -> int | None:
     """The number of a file's first block in its relation; none for a file that does not consist of pages."""
     found = _RELATION.fullmatch(path)
     return int(found[1] or 0) * PAGES_PER_FILE if found else None
 
 
-def damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
+def find_damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
     """Numbers of the blocks whose pages are damaged. ``data`` contains whole pages; ``first`` is the number of the first one.
 
     Pages whose last change is in the WAL of the backup, at the positions ``replayed``, are not checked: a backup may read them
@@ -45,16 +45,16 @@ def damaged(data: Data, first: int, replayed: range = range(0)) -> list[int]:
     """
     blocks = np.arange(first, first + len(data) // PAGE, dtype=np.uint32)
     view = memoryview(data)
-    return [first + n for n in wrong_pages(data, blocks) if position(view[n * PAGE :]) not in replayed]
+    return [first + n for n in find_wrong_pages(data, blocks) if read_position(view[n * PAGE :]) not in replayed]
 
 
-def position(page: Data) -> int:
+def read_position(page: Data) -> int:
     """The WAL position of the page's last change."""
     high, low = struct.unpack_from("<II", page)
     return int(high) << 32 | int(low)
 
 
-def wrong_pages(data: Data, blocks: Words) -> list[int]:
+def find_wrong_pages(data: Data, blocks: Words) -> list[int]:
     """The pages that have a wrong checksum, or are unused but not empty.
 
     ``data`` contains whole pages, ``blocks`` their numbers in their relations.

@@ -9,7 +9,7 @@ from pathlib import Path
 from strongroom.artifact import Positions, Profile
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.waldump import find_waldump, has_tablespace_records
-from strongroom.datastores.postgresql.server.connection import Connection, query, shown, where
+from strongroom.datastores.postgresql.server.connection import Connection, describe_server, escape_name, query
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import LineageChanged, ServerFailed, Unsupported
 
@@ -44,18 +44,20 @@ def read(connection: Connection) -> tuple[Tablespace, ...]:
     rows = query(
         connection, "SELECT oid::text, spcname, pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384 ORDER BY oid"
     )
-    return tuple(Tablespace(oid, shown(name), shown(location)) for oid, name, location in rows)
+    return tuple(Tablespace(oid, escape_name(name), escape_name(location)) for oid, name, location in rows)
 
 
 def require_supported(connection: Connection, server: Server) -> tuple[Tablespace, ...]:
     """Read the tablespaces. Raises Unsupported, naming those that cannot be backed up."""
     found = read(connection)
-    if wrong := problems(found, server):
-        raise Unsupported(f"{where(server)} has tablespaces that cannot be backed up: {'; '.join(wrong)}", remedy=REMEDY)
+    if wrong := list_problems(found, server):
+        raise Unsupported(
+            f"{describe_server(server)} has tablespaces that cannot be backed up: {'; '.join(wrong)}", remedy=REMEDY
+        )
     return found
 
 
-def _problem(space: Tablespace, server: Server) -> str | None:
+def _find_problem(space: Tablespace, server: Server) -> str | None:
     link = server.data_dir / space.path
     if int(server.version.series) < OLDEST:
         return f"{space.name} in {space.location}: this needs PostgreSQL {OLDEST} or later"
@@ -70,25 +72,25 @@ def _problem(space: Tablespace, server: Server) -> str | None:
     return f"{space.name} in {space.location}, which is inside the data directory" if inside else None
 
 
-def of_profile(profile: Profile) -> list[Tablespace]:
+def list_in_profile(profile: Profile) -> list[Tablespace]:
     """The tablespaces in a profile. A profile may be forged: use no path from it unless a user or the server named the path."""
-    names = dict(part.partition(" ")[::2] for part in strings_of(profile))
+    names = dict(part.partition(" ")[::2] for part in read_fact(profile))
     found = [Tablespace(oid, name, profile.outside.get(f"{FOLDER}/{oid}", "")) for oid, name in names.items() if oid.isdigit()]
     return [space if space.location else Tablespace(space.oid, space.name, space.path) for space in found]
 
 
-def strings_of(profile: Profile) -> list[str]:
-    """The fact that ``facts_of`` creates."""
+def read_fact(profile: Profile) -> list[str]:
+    """The fact that ``make_fact`` creates."""
     value = profile.facts.get(FACT)
     return value if isinstance(value, list) else []
 
 
-def facts_of(spaces: Sequence[Tablespace]) -> list[str]:
+def make_fact(spaces: Sequence[Tablespace]) -> list[str]:
     """Oid and name of each tablespace, for the facts of a profile."""
     return [f"{space.oid} {space.name}" for space in spaces]
 
 
-def outside_of(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
+def list_outside(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
     """For ``Profile.outside``: the directories of tablespaces, and of the WAL if it is outside the data directory."""
     found = {space.path: space.location for space in spaces if space.is_outside}
     if (data_dir / "pg_wal").is_symlink():
@@ -96,16 +98,16 @@ def outside_of(spaces: Sequence[Tablespace], data_dir: Path) -> dict[str, str]:
     return found
 
 
-def problems(spaces: Sequence[Tablespace], server: Server) -> list[str]:
+def list_problems(spaces: Sequence[Tablespace], server: Server) -> list[str]:
     """Reasons why some tablespaces cannot be backed up."""
-    return [problem for space in spaces if (problem := _problem(space, server))]
+    return [problem for space in spaces if (problem := _find_problem(space, server))]
 
 
 def require_same(before: Sequence[Tablespace], after: Sequence[Tablespace], server: Server) -> None:
     """Raises ServerFailed if one was created, dropped or moved meanwhile: the backup may lack its files."""
     if changed := sorted({space.name for space in {*before} ^ {*after}}):
         raise ServerFailed(
-            f"a tablespace of {where(server)} was made, dropped or renamed during the backup: {', '.join(changed)}",
+            f"a tablespace of {describe_server(server)} was made, dropped or renamed during the backup: {', '.join(changed)}",
             remedy="Back up again.",
         )
 
@@ -126,7 +128,9 @@ def require_unchanged(server: Server, backup: Positions, size: int, work_dir: Pa
     if waldump is None:
         return
     if has_tablespace_records(waldump, folder, names, (backup.timeline, start, end), work_dir):
-        raise ServerFailed(f"a tablespace of {where(server)} was made or dropped during the backup", remedy="Back up again.")
+        raise ServerFailed(
+            f"a tablespace of {describe_server(server)} was made or dropped during the backup", remedy="Back up again."
+        )
 
 
 def refuse_in_wal(server: Server, names: Sequence[str], span: tuple[int, int, int], work_dir: Path) -> None:
@@ -139,6 +143,6 @@ def refuse_in_wal(server: Server, names: Sequence[str], span: tuple[int, int, in
         return
     if has_tablespace_records(waldump, server.data_dir / "pg_wal", names, span, work_dir):
         raise LineageChanged(
-            f"a tablespace was made or dropped on {where(server)} since the parent backup",
+            f"a tablespace was made or dropped on {describe_server(server)} since the parent backup",
             remedy="Take a full backup; later incrementals are based on it.",
         )

@@ -83,7 +83,7 @@ def _below(top: Path, folder: str) -> Iterator[tuple[str, bool]]:
             yield from _space(top, path)
         elif entry.is_symlink():
             if _is_data(path):
-                raise refused([path], top)
+                raise explain_links([path], top)
         elif entry.is_dir(follow_symlinks=False):
             yield path, True
             yield from _below(top, path)
@@ -113,7 +113,7 @@ def make_directory(top: Path, path: str) -> None:
         full.mkdir(mode=0o700)
 
 
-def files_below(top: Path) -> Iterator[str]:
+def list_files(top: Path) -> Iterator[str]:
     """Paths of everything except directories, including tablespaces behind a link."""
     for entry in walk_tree(top):
         path = os.path.relpath(entry.path, top)
@@ -136,7 +136,7 @@ def _is_data(path: str) -> bool:
     return path.partition("/")[0] in _DATA
 
 
-def data_links(top: Path) -> list[str]:
+def find_data_links(top: Path) -> list[str]:
     """Symbolic links instead of data, which a server never creates. Raises OSError."""
     found = []
     for name in sorted(_DATA):
@@ -163,7 +163,7 @@ def _wal_links(directory: Path) -> Iterator[str]:
         yield from (entry.name for entry in found if entry.is_symlink() and re.fullmatch(r"[0-9A-F]{24}", entry.name))
 
 
-def refused(links: list[str], top: Path) -> Unsupported:
+def explain_links(links: list[str], top: Path) -> Unsupported:
     """The error for symbolic links instead of data."""
     return Unsupported(
         f"data is behind symbolic links: {', '.join(links[:10])} in {top}; PostgreSQL leaves it out of a base backup",
@@ -171,13 +171,13 @@ def refused(links: list[str], top: Path) -> Unsupported:
     )
 
 
-def data_bytes(top: Path) -> int:
+def measure_data(top: Path) -> int:
     """Size of the database in bytes: data directory and tablespaces, wherever they are, without WAL."""
     inside = measure_files(top) - (0 if (top / _WAL).is_symlink() else measure_files(top / _WAL))
     return inside + sum(measure_files(path) for path in _outside(top))
 
 
-def wal_bytes(top: Path) -> int:
+def measure_wal(top: Path) -> int:
     """Size of the WAL in bytes, wherever it is."""
     return measure_files(top / _WAL)
 

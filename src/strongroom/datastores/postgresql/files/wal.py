@@ -39,7 +39,7 @@ def is_size(size: int) -> bool:
     return 1 << 20 <= size <= 1 << 30 and size & (size - 1) == 0
 
 
-def file_size(folder: Path) -> int | None:
+def find_file_size(folder: Path) -> int | None:
     """Size of the WAL files in a directory; none if it contains no complete one."""
     with suppress(OSError):
         size = max((path.stat().st_size for path in folder.iterdir() if NAME.fullmatch(path.name)), default=0)
@@ -92,7 +92,7 @@ def history_file(timeline: int) -> str:
     return f"{timeline:08X}.history"
 
 
-def proven(fd: int, name: str, size: int, system: int, history: History) -> Iterator[bytes]:
+def verify_content(fd: int, name: str, size: int, system: int, history: History) -> Iterator[bytes]:
     """The content of an open WAL file, in pieces, each verified. Raises Unfit.
 
     Every page must belong to this system, position and timeline; an unused part must follow a record that switches to the next
@@ -114,7 +114,7 @@ class _Proof:
     def __init__(self, name: str, size: int, system: int, history: History) -> None:
         self._name = name
         self._size, self._system, self._history = size, system, history
-        self._address = address(name, size)
+        self._address = find_address(name, size)
         self._page = 0
         """Page size in bytes; unknown before the first page."""
         self._magic = 0
@@ -185,6 +185,6 @@ def _align(length: int) -> int:
     return (length + 7) & ~7
 
 
-def address(name: str, size: int) -> int:
+def find_address(name: str, size: int) -> int:
     """The WAL position where a file begins."""
     return (int(name[8:16], 16) << 32) + int(name[16:], 16) * size

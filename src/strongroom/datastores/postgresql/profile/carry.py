@@ -123,8 +123,8 @@ def add_settings(options: Options, server: Server) -> Options:
     restored = read_restored_profile(server.data_dir)
     if restored is None:
         return options
-    options = options | carried(restored.profile, server.version, options)
-    libraries = preloaded(restored, server.version)
+    options = options | select_carried(restored.profile, server.version, options)
+    libraries = list_preloaded(restored, server.version)
     if libraries:
         options[PRELOAD] = ",".join(libraries)
     if restored.isolated:
@@ -134,15 +134,15 @@ def add_settings(options: Options, server: Server) -> Options:
     return options
 
 
-def carried(profile: Profile, version: Version, options: Options) -> Options:
+def select_carried(profile: Profile, version: Version, options: Options) -> Options:
     """Options that the profile adds to ``options``, which contain Strongroom's own values."""
     found: Options = {}
     for name, most in AT_LEAST.items():
-        value = number(profile, name, most)
+        value = read_number(profile, name, most)
         present = options.get(name)
         if value is not None and (not isinstance(present, int) or value > present):
             found[name] = value
-    size = segment_bytes(profile) >> 20
+    size = read_segment_size(profile) >> 20
     if size > 16:
         usual = re.fullmatch(r"(\d+)MB", str(options.get("max_wal_size", "")))
         found["min_wal_size"] = f"{2 * size}MB"
@@ -154,13 +154,13 @@ def carried(profile: Profile, version: Version, options: Options) -> Options:
     return found
 
 
-def number(profile: Profile, name: str, most: int) -> int | None:
+def read_number(profile: Profile, name: str, most: int) -> int | None:
     """A number from the profile; none if it is missing or implausible."""
     text = profile.settings.get(name, "")
     return int(text) if re.fullmatch(r"\d{1,9}", text) and int(text) <= most else None
 
 
-def segment_bytes(profile: Profile | None) -> int:
+def read_segment_size(profile: Profile | None) -> int:
     """Size of a WAL file; 16 MiB if the profile does not contain it."""
     text = profile.settings.get(SEGMENT, "") if profile else ""
     size = int(text) if re.fullmatch(r"\d{7,10}", text) else 0
@@ -174,29 +174,29 @@ def _is_known(name: str, version: Version) -> bool:
     return int(version.series) >= _SINCE.get(name, 0)
 
 
-def preloaded(restored: RestoredProfile, version: Version) -> list[str]:
+def list_preloaded(restored: RestoredProfile, version: Version) -> list[str]:
     """Installed libraries that the server of restored data loads; in an isolated copy, only those known to be passive."""
-    installed = [name for name in wanted_libraries(restored.profile) if has_library(version, name)]
+    installed = [name for name in list_wanted_libraries(restored.profile) if has_library(version, name)]
     return [name for name in installed if name in _QUIET] if restored.isolated else installed
 
 
-def withheld(profile: Profile) -> list[str]:
+def list_withheld(profile: Profile) -> list[str]:
     """Libraries that an isolated copy does not load, since they may act independently."""
-    return [name for name in wanted_libraries(profile) if name not in _QUIET]
+    return [name for name in list_wanted_libraries(profile) if name not in _QUIET]
 
 
-def wanted_libraries(profile: Profile) -> list[str]:
+def list_wanted_libraries(profile: Profile) -> list[str]:
     """Names of the source's preloaded libraries; entries that are not plain names are ignored."""
     return [name for name in profile.plugins if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name)]
 
 
 def has_library(version: Version, name: str) -> bool:
     """Whether the server's library directory contains it."""
-    return (library_dir(version.programs["server"]) / f"{name}.so").is_file()
+    return (find_library_dir(version.programs["server"]) / f"{name}.so").is_file()
 
 
 @cache
-def library_dir(program: Path) -> Path:
+def find_library_dir(program: Path) -> Path:
     """``$libdir`` of an installation."""
     said = ask_program(program.with_name("pg_config"), "--pkglibdir")
     if said is not None and Path(said.strip()).is_dir():
@@ -205,7 +205,7 @@ def library_dir(program: Path) -> Path:
     return next((path for path in (lib / "postgresql", lib) if (path / "plpgsql.so").is_file()), lib)
 
 
-def password_method(data_dir: Path) -> str:
+def choose_password_method(data_dir: Path) -> str:
     """How users of restored data authenticate: scram, or also md5 if there are or may be md5 passwords."""
     restored = read_restored_profile(data_dir)
     if restored is None:
@@ -213,13 +213,13 @@ def password_method(data_dir: Path) -> str:
     return "scram-sha-256" if restored.profile.facts.get(MD5) is False else "md5"
 
 
-def recovery_settings(profile: Profile | None, segment_size: int, version: Version) -> str:
+def format_recovery_settings(profile: Profile | None, segment_size: int, version: Version) -> str:
     """Settings of a private server that replays a source's WAL: minimum values, and libraries with their own WAL records."""
     base: Options = {"max_wal_size": "128MB", "max_prepared_transactions": 1000}
     known = Profile(settings={SEGMENT: str(segment_size)}) if profile is None else profile
-    options = base | {name: value for name, value in carried(known, version, base).items() if name not in AS_THERE}
+    options = base | {name: value for name, value in select_carried(known, version, base).items() if name not in AS_THERE}
     if profile is not None and profile.facts.get("wal_resource_managers"):
-        libraries = [name for name in wanted_libraries(profile) if has_library(version, name)]
+        libraries = [name for name in list_wanted_libraries(profile) if has_library(version, name)]
         options[PRELOAD] = ",".join(libraries)
     if profile is not None and profile.settings.get("track_commit_timestamp") == "on":
         options["track_commit_timestamp"] = "on"

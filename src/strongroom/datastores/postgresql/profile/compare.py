@@ -11,7 +11,7 @@ import psycopg
 from strongroom.artifact import Collation, Notice, Profile
 from strongroom.datastores.postgresql.files import tablespaces
 from strongroom.datastores.postgresql.profile import carry, collations, installation
-from strongroom.datastores.postgresql.profile.notices import some, strings
+from strongroom.datastores.postgresql.profile.notices import list_strings, name_some
 from strongroom.datastores.postgresql.server.connection import connect, query
 from strongroom.datastores.protocol.profiles import RestoreTarget
 from strongroom.datastores.protocol.servers import Server, Version
@@ -26,28 +26,28 @@ def compare(profile: Profile, target: RestoreTarget) -> list[Notice]:
 
 
 def _compare(profile: Profile, target: RestoreTarget) -> Iterator[Notice]:
-    yield from _of_host(profile, target.version)
+    yield from _compare_host(profile, target.version)
     if target.server is not None and target.server.is_adopted:
-        yield from _of_owner(profile, target.server)
+        yield from _compare_owner(profile, target.server)
     else:
-        yield from _of_libraries(profile, target.version)
-    yield from _in_place(profile) if target.in_place else _new(profile)
+        yield from _compare_libraries(profile, target.version)
+    yield from _compare_in_place(profile) if target.in_place else _compare_new(profile)
     if target.server is not None:
-        yield from _places(profile, target.server, target.chosen)
+        yield from _compare_places(profile, target.server, target.chosen)
 
 
-def _places(profile: Profile, server: Server, chosen: Collection[str]) -> Iterator[Notice]:
+def _compare_places(profile: Profile, server: Server, chosen: Collection[str]) -> Iterator[Notice]:
     """Directories that are outside the data directory at the source and will be inside it."""
     moved = [
         f"{space.name} ({space.location})"
-        for space in tablespaces.of_profile(profile)
+        for space in tablespaces.list_in_profile(profile)
         if space.is_outside and not (server.data_dir / space.path).is_symlink() and not {space.name, space.location} & {*chosen}
     ]
     if moved:
         yield Notice(
             item="tablespaces",
             effect="warn",
-            message=f"tablespaces that lay elsewhere come into the data directory: {some(moved)}",
+            message=f"tablespaces that lay elsewhere come into the data directory: {name_some(moved)}",
             remedy="A restore to a new instance takes `--tablespace NAME=DIRECTORY`.",
         )
     if "pg_wal" in profile.outside and not (server.data_dir / "pg_wal").is_symlink():
@@ -58,7 +58,7 @@ def _places(profile: Profile, server: Server, chosen: Collection[str]) -> Iterat
         )
 
 
-def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
+def _compare_host(profile: Profile, version: Version) -> Iterator[Notice]:
     machine = profile.facts.get("machine")
     if machine is not None and machine != platform.machine():
         yield Notice(
@@ -68,7 +68,7 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
             "and indexes of some extensions may be wrong",
             remedy="REINDEX the databases after the restore.",
         )
-    catalogs, here = profile.facts.get("catalog_version"), installation.catalog_version(version.programs["server"])
+    catalogs, here = profile.facts.get("catalog_version"), installation.read_catalog_version(version.programs["server"])
     if isinstance(catalogs, int) and here is not None and catalogs != here:
         yield Notice(
             item="machine, catalog version",
@@ -76,17 +76,17 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
             message=f"the backup has catalogs of version {catalogs}, and PostgreSQL {version.number} here reads {here} only",
             remedy="Install the version that the backup was taken from: betas and release candidates of a series differ.",
         )
-    zones, installed = profile.facts.get("time_zones"), installation.zones_version(version.programs["server"])
-    if zones and installed and zones != installed and (names := strings(profile.facts, "by_time_zone")):
+    zones, installed = profile.facts.get("time_zones"), installation.read_zones_version(version.programs["server"])
+    if zones and installed and zones != installed and (names := list_strings(profile.facts, "by_time_zone")):
         yield Notice(
             item="release of the time zones",
             effect="warn",
             message=f"the time zones here are of release {installed}, those of the backup's server were of {zones}; values "
-            f"computed with them may be wrong: {some(names)}",
+            f"computed with them may be wrong: {name_some(names)}",
             remedy="REINDEX these indexes, and check that the rows of these tables are in the right partitions.",
         )
     found = []
-    for text in strings(profile.facts, "column_collations"):
+    for text in list_strings(profile.facts, "column_collations"):
         provider, _, rest = text.partition(" ")
         name, _, number = rest.partition(" ")
         if provider in _PROVIDERS:
@@ -95,7 +95,7 @@ def _of_host(profile: Profile, version: Version) -> Iterator[Notice]:
         yield Notice(item="collations of databases and columns", effect="warn", message=sentence)
 
 
-def _of_owner(profile: Profile, server: Server) -> Iterator[Notice]:
+def _compare_owner(profile: Profile, server: Server) -> Iterator[Notice]:
     """An adopted server keeps its configuration, which must support what the data contains."""
     try:
         with connect(server, timeout=5, patience=10) as connection:
@@ -104,7 +104,7 @@ def _of_owner(profile: Profile, server: Server) -> Iterator[Notice]:
         return  # it is stopped: its start shows what it supports; if it fails, the previous data is put back
     prepared = any(notice.item == "prepared transactions" for notice in profile.notices)
     for name, value in rows:
-        wanted = carry.number(profile, name, carry.AT_LEAST[name])
+        wanted = carry.read_number(profile, name, carry.AT_LEAST[name])
         if wanted is not None and value < wanted and name in ("max_prepared_transactions", "max_locks_per_transaction"):
             yield Notice(
                 item="max_prepared_transactions, max_locks_per_transaction",
@@ -114,35 +114,35 @@ def _of_owner(profile: Profile, server: Server) -> Iterator[Notice]:
             )
 
 
-def _of_libraries(profile: Profile, version: Version) -> Iterator[Notice]:
-    missing = [name for name in carry.wanted_libraries(profile) if not carry.has_library(version, name)]
-    managers = strings(profile.facts, "wal_resource_managers")
+def _compare_libraries(profile: Profile, version: Version) -> Iterator[Notice]:
+    missing = [name for name in carry.list_wanted_libraries(profile) if not carry.has_library(version, name)]
+    managers = list_strings(profile.facts, "wal_resource_managers")
     if missing:
         yield Notice(
             item="custom WAL resource managers" if managers else "shared_preload_libraries",
             effect="refuse" if managers else "warn",
-            message=f"preloaded libraries of the source are not installed on this host: {some(missing)}",
+            message=f"preloaded libraries of the source are not installed on this host: {name_some(missing)}",
             remedy="Install the packages of these extensions first.",
         )
-    libraries = [name.rpartition("/")[2].removesuffix(".so") for name in strings(profile.facts, "libraries")]
+    libraries = [name.rpartition("/")[2].removesuffix(".so") for name in list_strings(profile.facts, "libraries")]
     lacking = sorted({name for name in libraries if name and not carry.has_library(version, name)} - set(missing))
     if lacking:
         yield Notice(
             item="extensions, access methods, libraries",
             effect="warn",
-            message=f"libraries that functions or tables use are not installed on this host: {some(lacking)}",
+            message=f"libraries that functions or tables use are not installed on this host: {name_some(lacking)}",
             remedy="Install the packages of these extensions; until then what uses them fails.",
         )
 
 
-def _in_place(profile: Profile) -> Iterator[Notice]:
+def _compare_in_place(profile: Profile) -> Iterator[Notice]:
     facts = profile.facts
-    if subscriptions := strings(facts, "subscriptions"):
+    if subscriptions := list_strings(facts, "subscriptions"):
         yield Notice(
             item="subscriptions",
             effect="warn",
-            message=f"the subscriptions {some(subscriptions)} continue at the position of their publisher: changes that it sent "
-            "after the backup are lost",
+            message=f"the subscriptions {name_some(subscriptions)} continue at the position of their publisher: changes that it "
+            "sent after the backup are lost",
             remedy="Create these subscriptions again, with a copy of the tables.",
         )
     if facts.get("archive_mode") in ("on", "always"):
@@ -161,20 +161,20 @@ def _in_place(profile: Profile) -> Iterator[Notice]:
         )
 
 
-def _new(profile: Profile) -> Iterator[Notice]:
+def _compare_new(profile: Profile) -> Iterator[Notice]:
     facts = profile.facts
-    if withheld := carry.withheld(profile):
+    if withheld := carry.list_withheld(profile):
         yield Notice(
             item="background workers",
             effect="warn",
-            message=f"libraries that may act on their own are not loaded in the copy: {some(withheld)}",
+            message=f"libraries that may act on their own are not loaded in the copy: {name_some(withheld)}",
             remedy="`strongroom instance activate` loads those that are installed.",
         )
-    if servers := strings(facts, "foreign_servers"):
+    if servers := list_strings(facts, "foreign_servers"):
         yield Notice(
             item="foreign servers",
             effect="warn",
-            message=f"the copy can reach other servers when a query or a trigger uses them: {some(servers)}",
+            message=f"the copy can reach other servers when a query or a trigger uses them: {name_some(servers)}",
             remedy="ALTER SERVER … OPTIONS (SET host …) before the copy is used.",
         )
     if facts.get(carry.MD5) is True:
@@ -186,7 +186,7 @@ def _new(profile: Profile) -> Iterator[Notice]:
         )
     if facts.get("archive_mode") in ("on", "always"):
         yield Notice(item="archive_mode, archive_command", effect="warn", message="the new instance archives no WAL")
-    if names := strings(facts, "not_carried"):
+    if names := list_strings(facts, "not_carried"):
         yield Notice(
-            item="other settings", effect="warn", message=f"settings of the source that the copy does not get: {some(names)}"
+            item="other settings", effect="warn", message=f"settings of the source that the copy does not get: {name_some(names)}"
         )

@@ -18,24 +18,24 @@ _WORKERS = {
 _OTHER_LOGINS = ("ldap", "gss", "sspi", "radius", "pam", "bsd", "cert", "oauth")
 
 
-def some(names: Sequence[str]) -> str:
+def name_some(names: Sequence[str]) -> str:
     """List the names; only the first ones if there are many."""
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def strings(facts: Mapping[str, Fact], name: str) -> list[str]:
+def list_strings(facts: Mapping[str, Fact], name: str) -> list[str]:
     """A fact that is a list of strings; empty if it is missing or something else."""
     found = facts.get(name)
     return found if isinstance(found, list) else []
 
 
-def of_settings(settings: Mapping[str, str], pending: Sequence[str]) -> Iterator[Notice]:
+def judge_settings(settings: Mapping[str, str], pending: Sequence[str]) -> Iterator[Notice]:
     if pending:
         yield Notice(
             item="settings that wait for a restart",
             effect="warn",
-            message=f"the next start of the server, also that of a restore in place, changes {some(sorted(pending))}",
+            message=f"the next start of the server, also that of a restore in place, changes {name_some(sorted(pending))}",
         )
     if settings.get("fsync") == "off" or settings.get("full_page_writes") == "off":
         yield Notice(
@@ -46,7 +46,7 @@ def of_settings(settings: Mapping[str, str], pending: Sequence[str]) -> Iterator
         )
 
 
-def of_control(facts: Mapping[str, Fact]) -> Iterator[Notice]:
+def judge_control(facts: Mapping[str, Fact]) -> Iterator[Notice]:
     if facts.get("database_block_size") != PAGE or facts.get("blocks_per_segment") != PAGES_PER_FILE:
         yield Notice(
             item="block size, segment size",
@@ -63,7 +63,7 @@ def of_control(facts: Mapping[str, Fact]) -> Iterator[Notice]:
         )
 
 
-def of_superuser(bootstrap: str, usable: Sequence[str]) -> Iterator[Notice]:
+def judge_superuser(bootstrap: str, usable: Sequence[str]) -> Iterator[Notice]:
     if not usable:
         yield Notice(
             item="bootstrap superuser",
@@ -73,12 +73,12 @@ def of_superuser(bootstrap: str, usable: Sequence[str]) -> Iterator[Notice]:
         )
 
 
-def of_slots(slots: Sequence[tuple[str, str]], all_used: bool) -> Iterator[Notice]:
+def judge_slots(slots: Sequence[tuple[str, str]], all_used: bool) -> Iterator[Notice]:
     if slots:
         yield Notice(
             item="replication slots",
             effect="warn",
-            message=f"replication slots are not in the backup: {some([f'{name} ({kind})' for name, kind in slots])}",
+            message=f"replication slots are not in the backup: {name_some([f'{name} ({kind})' for name, kind in slots])}",
             remedy="Make them again after a restore; consumers of logical slots have to start with a new copy of the tables.",
         )
     if all_used:
@@ -90,23 +90,23 @@ def of_slots(slots: Sequence[tuple[str, str]], all_used: bool) -> Iterator[Notic
         )
 
 
-def of_prepared(gids: Sequence[str]) -> Iterator[Notice]:
+def judge_prepared(gids: Sequence[str]) -> Iterator[Notice]:
     if gids:
         yield Notice(
             item="prepared transactions",
             effect="warn",
-            message=f"prepared transactions are in the backup and hold their locks after a restore: {some(gids)}",
+            message=f"prepared transactions are in the backup and hold their locks after a restore: {name_some(gids)}",
             remedy="End each with COMMIT PREPARED or ROLLBACK PREPARED, as its coordinator decided.",
         )
 
 
-def of_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequence[str]) -> Iterator[Notice]:
-    extensions, methods = strings(facts, "extensions"), strings(facts, "access_methods")
+def judge_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequence[str]) -> Iterator[Notice]:
+    extensions, methods = list_strings(facts, "extensions"), list_strings(facts, "access_methods")
     if found := sorted(_ENCRYPTION & {*extensions, *methods, *plugins}):
         yield Notice(
             item="encryption of data",
             effect="refuse",
-            message=f"tables are encrypted by {some(found)}, whose keys are not in a backup",
+            message=f"tables are encrypted by {name_some(found)}, whose keys are not in a backup",
             remedy="Back up a server without it, or decrypt the tables first.",
         )
     for name, product in _MANAGERS.items():
@@ -117,35 +117,35 @@ def of_objects(facts: Mapping[str, Fact], plugins: Sequence[str], unread: Sequen
                 message=f"{product} manages this server, and would act while it is restored in place",
                 remedy=f"Stop {product} on all hosts and drop its extension first, or restore to a new instance.",
             )
-    workers = sorted({_WORKERS[name] for name in {*plugins, *extensions} & _WORKERS.keys()} | set(strings(facts, "workers")))
+    workers = sorted({_WORKERS[name] for name in {*plugins, *extensions} & _WORKERS.keys()} | set(list_strings(facts, "workers")))
     if workers:
         yield Notice(
             item="background workers",
             effect="warn",
-            message=f"this server runs jobs: {some(workers)}; a copy with a new name does not run them",
+            message=f"this server runs jobs: {name_some(workers)}; a copy with a new name does not run them",
         )
-    if subscriptions := strings(facts, "subscriptions"):
+    if subscriptions := list_strings(facts, "subscriptions"):
         yield Notice(
             item="subscriptions",
             effect="warn",
-            message=f"this server subscribes to others: {some(subscriptions)}; a copy with a new name does not",
+            message=f"this server subscribes to others: {name_some(subscriptions)}; a copy with a new name does not",
         )
     if unread:
         yield Notice(
             item="databases",
             effect="warn",
-            message=f"databases that the account of the backup could not look into: {some(unread)}; what they need is unknown",
+            message=f"databases that the account of the backup could not read: {name_some(unread)}; what they need is unknown",
             remedy="GRANT CONNECT ON DATABASE … TO the account of the backup.",
         )
-    others = [name for name in strings(facts, "login_methods") if name in _OTHER_LOGINS]
+    others = [name for name in list_strings(facts, "login_methods") if name in _OTHER_LOGINS]
     if others:
         yield Notice(
             item="login methods",
             effect="warn",
-            message=f"pg_hba.conf lets users in by {some(others)}; a new instance knows passwords only",
+            message=f"pg_hba.conf lets users in by {name_some(others)}; a new instance knows passwords only",
         )
 
 
-def unlogged(names: Sequence[str]) -> str:
+def describe_unlogged(names: Sequence[str]) -> str:
     """The notice about unlogged tables, which no backup contains."""
-    return f"unlogged tables and sequences are empty after a restore: {some(sorted(names))}"
+    return f"unlogged tables and sequences are empty after a restore: {name_some(sorted(names))}"

@@ -15,9 +15,9 @@ from psycopg.sql import SQL, Literal
 from strongroom.artifact import Fact, Notice, Profile
 from strongroom.datastores.postgresql.files import tablespaces
 from strongroom.datastores.postgresql.profile import carry, installation, notices
-from strongroom.datastores.postgresql.profile.walk import look
+from strongroom.datastores.postgresql.profile.walk import examine_directory
 from strongroom.datastores.postgresql.server import superuser
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, shown, where
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, escape_name, query
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ServerFailed, StrongroomError
 
@@ -82,11 +82,11 @@ def read_profile(server: Server) -> Profile:
         for name in reading.databases:
             reading.database(name)
     except psycopg.Error as error:
-        raise ServerFailed(f"{where(server)} failed to answer a query: {error}", remedy="See its error log.") from error
+        raise ServerFailed(f"{describe_server(server)} failed to answer a query: {error}", remedy="See its error log.") from error
     return reading.profile()
 
 
-def ask(connection: Connection, sql: LiteralString, *values: object) -> list[tuple[Any, ...]] | None:
+def query_if_allowed(connection: Connection, sql: LiteralString, *values: object) -> list[tuple[Any, ...]] | None:
     """Query rows; none if the user lacks the right, or the server is too old for the statement."""
     try:
         return query(connection, sql, *values)
@@ -138,21 +138,21 @@ class _Reading:
             " WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid",
         )
         self.databases = [name for name, allowed in rows if allowed]
-        self._unread = [shown(name) for name, allowed in rows if not allowed]
-        self._notices += look(self._server.data_dir)
+        self._unread = [escape_name(name) for name, allowed in rows if not allowed]
+        self._notices += examine_directory(self._server.data_dir)
         self._read_tablespaces()
 
     def _read_tablespaces(self) -> None:
         spaces = tablespaces.read(self._connection)
-        self._facts[tablespaces.FACT] = [*tablespaces.facts_of(spaces)]
-        self._outside = tablespaces.outside_of(spaces, self._server.data_dir)
-        if problems := tablespaces.problems(spaces, self._server):
+        self._facts[tablespaces.FACT] = [*tablespaces.make_fact(spaces)]
+        self._outside = tablespaces.list_outside(spaces, self._server.data_dir)
+        if problems := tablespaces.list_problems(spaces, self._server):
             message = f"tablespaces that cannot be backed up: {'; '.join(problems)}"
             self._notices.append(Notice(item="tablespaces", effect="refuse", message=message, remedy=tablespaces.REMEDY))
 
     def _read_settings(self) -> None:
         rows = query(self._connection, "SELECT name, setting, source, pending_restart FROM pg_settings")
-        files = ask(
+        files = query_if_allowed(
             self._connection,
             "SELECT DISTINCT ON (name) name, setting FROM pg_file_settings WHERE applied ORDER BY name, seqno DESC",
         )
@@ -179,7 +179,7 @@ class _Reading:
         self._facts["data_checksums"] = known["data_checksums"]
         self._facts["archive_mode"] = known["archive_mode"]
         self._facts["synchronous_standby_names"] = bool(known["synchronous_standby_names"])
-        self._notices += notices.of_settings(known, [name for name, *_, pending in rows if pending])
+        self._notices += notices.judge_settings(known, [name for name, *_, pending in rows if pending])
 
     def _read_control(self) -> None:
         init = query(self._connection, "SELECT to_jsonb(i) FROM pg_control_init() i")[0][0]
@@ -188,13 +188,15 @@ class _Reading:
                 self._facts[name] = init[name]
         ((version,),) = query(self._connection, "SELECT catalog_version_no FROM pg_control_system()")
         self._facts["catalog_version"] = version
-        self._facts["time_zones"] = installation.zones_version(self._server.version.programs["server"])
+        self._facts["time_zones"] = installation.read_zones_version(self._server.version.programs["server"])
         self._facts["machine"] = platform.machine()
         with suppress(ValueError, OSError):
             self._facts["libc"] = os.confstr("CS_GNU_LIBC_VERSION") or "unknown"
-        managers = ask(self._connection, "SELECT rm_name FROM pg_get_wal_resource_managers() WHERE NOT rm_builtin ORDER BY 1")
-        self._facts["wal_resource_managers"] = [shown(name) for (name,) in managers or []]
-        self._notices += notices.of_control(self._facts)
+        managers = query_if_allowed(
+            self._connection, "SELECT rm_name FROM pg_get_wal_resource_managers() WHERE NOT rm_builtin ORDER BY 1"
+        )
+        self._facts["wal_resource_managers"] = [escape_name(name) for (name,) in managers or []]
+        self._notices += notices.judge_control(self._facts)
 
     def _read_roles(self) -> None:
         rows = query(
@@ -203,40 +205,42 @@ class _Reading:
         )
         bootstrap = rows[0][0] if rows else ""
         usable = [name for name, can_log_in in rows if can_log_in and superuser.is_usable(name)]
-        self._facts["bootstrap_superuser"] = shown(bootstrap)
+        self._facts["bootstrap_superuser"] = escape_name(bootstrap)
         self._facts[superuser.FACT] = usable[0] if usable else None
-        self._notices += notices.of_superuser(shown(bootstrap), usable)
-        md5 = ask(self._connection, "SELECT count(*) FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'md5%'")
+        self._notices += notices.judge_superuser(escape_name(bootstrap), usable)
+        md5 = query_if_allowed(self._connection, "SELECT count(*) FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'md5%'")
         self._facts[carry.MD5] = bool(md5[0][0]) if md5 else None
-        methods = ask(self._connection, "SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE error IS NULL ORDER BY 1")
+        methods = query_if_allowed(
+            self._connection, "SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE error IS NULL ORDER BY 1"
+        )
         self._facts["login_methods"] = [name for (name,) in methods or []]
 
     def _read_replication(self) -> None:
-        rows = ask(
+        rows = query_if_allowed(
             self._connection,
             "SELECT d.datname, s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid ORDER BY 1, 2",
         )
-        self._facts["subscriptions"] = [f"{shown(database)}.{shown(name)}" for database, name in rows or []]
+        self._facts["subscriptions"] = [f"{escape_name(database)}.{escape_name(name)}" for database, name in rows or []]
         slots = query(
             self._connection,
             "SELECT slot_name, slot_type, temporary, active FROM pg_replication_slots ORDER BY 1",
         )
         ((most,),) = query(self._connection, "SELECT current_setting('max_replication_slots')::int")
-        self._notices += notices.of_slots([(n, t) for n, t, *_ in slots if not n.startswith(_PREFIX)], len(slots) >= most)
+        self._notices += notices.judge_slots([(n, t) for n, t, *_ in slots if not n.startswith(_PREFIX)], len(slots) >= most)
         prepared = query(self._connection, "SELECT gid FROM pg_prepared_xacts ORDER BY 1")
-        self._notices += notices.of_prepared([shown(gid) for (gid,) in prepared])
+        self._notices += notices.judge_prepared([escape_name(gid) for (gid,) in prepared])
 
     def database(self, name: str) -> None:
         """Read what one database contains. Add its name to ``unread`` if it refuses connections or its catalog is locked."""
         try:
             with connect(self._server, name, patience=60) as connection:
-                self._read_objects(connection, shown(name))
+                self._read_objects(connection, escape_name(name))
         except (StrongroomError, psycopg.Error):
-            self._unread.append(shown(name))
+            self._unread.append(escape_name(name))
 
     def _read_objects(self, connection: Connection, database: str) -> None:
         def add(item: str, rows: Iterable[tuple[Any, ...]] | None) -> None:
-            self._lists[item] |= {shown(str(row[0])) for row in rows or []}
+            self._lists[item] |= {escape_name(str(row[0])) for row in rows or []}
 
         add("extensions", query(connection, "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql'"))
         add("access_methods", query(connection, "SELECT amname FROM pg_am WHERE oid >= 16384"))
@@ -246,9 +250,9 @@ class _Reading:
         )
         add("column_collations", self._column_collations(connection))
         servers = query(connection, "SELECT srvname FROM pg_foreign_server")
-        self._lists["foreign_servers"] |= {f"{database}.{shown(name)}" for (name,) in servers}
+        self._lists["foreign_servers"] |= {f"{database}.{escape_name(name)}" for (name,) in servers}
         triggers = query(connection, "SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'")
-        self._lists["login_triggers"] |= {f"{database}.{shown(name)}" for (name,) in triggers}
+        self._lists["login_triggers"] |= {f"{database}.{escape_name(name)}" for (name,) in triggers}
         for table, what in (("cron.job", "pg_cron"), ("pgagent.pga_job", "pgagent"), ("partman.part_config", "pg_partman")):
             found = query(  # to_regclass would require rights on the schema
                 connection,
@@ -262,14 +266,14 @@ class _Reading:
             "SELECT coalesce(a.amname, 'none'), count(*) FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam"
             " WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.oid >= 16384 GROUP BY 1",
         ):
-            self._tables[shown(method)] += count
+            self._tables[escape_name(method)] += count
         rows = query(
             connection,
             "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'S', 'm') ORDER BY 1",
         )
-        self._unlogged += [f"{database}: {shown(name)}" for (name,) in rows]
+        self._unlogged += [f"{database}: {escape_name(name)}" for (name,) in rows]
         self._lists["by_time_zone"] |= _computed_by_time_zone(connection, database)
 
     def _column_collations(self, connection: Connection) -> list[tuple[str]]:
@@ -290,9 +294,9 @@ class _Reading:
     def profile(self) -> Profile:
         """The profile with everything that was read."""
         self._facts |= {name: sorted(found) for name, found in self._lists.items()}
-        self._notices += notices.of_objects(self._facts, self._plugins, self._unread)
+        self._notices += notices.judge_objects(self._facts, self._plugins, self._unread)
         if self._unlogged:
-            self._absent.append(notices.unlogged(self._unlogged))
+            self._absent.append(notices.describe_unlogged(self._unlogged))
         return Profile(
             settings=self._settings,
             plugins=self._plugins,
@@ -309,7 +313,7 @@ def _computed_by_time_zone(connection: Connection, database: str) -> set[str]:
     try:
         with connection.transaction():
             query(connection, SQL("SET LOCAL lock_timeout = {}").format(Literal(_LOCKED)))
-            return {f"{database}.{shown(name)}" for (name,) in query(connection, _BY_TIME_ZONE)}
+            return {f"{database}.{escape_name(name)}" for (name,) in query(connection, _BY_TIME_ZONE)}
     except psycopg.Error:
         if connection.closed or connection.broken:
             raise

@@ -16,14 +16,14 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from strongroom.artifact import Profile
 from strongroom.datastores.postgresql.profile import installation, read
-from strongroom.datastores.postgresql.profile.notices import some
+from strongroom.datastores.postgresql.profile.notices import name_some
 from strongroom.datastores.postgresql.restore import way_in
 from strongroom.datastores.postgresql.server import config, facts
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, shown
+from strongroom.datastores.postgresql.server.connection import Connection, connect, escape_name, query
 from strongroom.datastores.protocol.profiles import Rehearsal, RestoredProfile, write_restored_profile
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.socket import socket_path
-from strongroom.datastores.toolkit.tools import FULL, LIMITS, Tool, hide_secrets, read_lines, tail
+from strongroom.datastores.toolkit.tools import FULL, LIMITS, Tool, hide_secrets, read_lines, read_tail
 from strongroom.errors import (
     ArtifactCorrupt,
     ConfigurationError,
@@ -94,7 +94,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
             _compare(profile.tables, read.read_profile(server).tables or {}, found)
     if found.broken:
         raise ArtifactCorrupt(
-            f"{len(found.broken)} tables or indexes cannot be read: {some(found.broken)}",
+            f"{len(found.broken)} tables or indexes cannot be read: {name_some(found.broken)}",
             remedy="Restore an older backup, and look for the damage in the database itself.",
         )
     return Rehearsal(tables=found.tables, warnings=found.warnings)
@@ -103,7 +103,7 @@ def rehearse(version: Version, data_dir: Path, work_dir: Path, profile: Profile 
 def _require_catalogs(version: Version, profile: Profile | None) -> None:
     """Raise VersionMismatch if no installed server can start on the data, for example between two release candidates."""
     there = profile.facts.get("catalog_version") if profile is not None else None
-    here = installation.catalog_version(version.programs["server"])
+    here = installation.read_catalog_version(version.programs["server"])
     if isinstance(there, int) and here is not None and there != here:
         raise VersionMismatch(
             f"the backup has catalogs of version {there}, and PostgreSQL {version.number} here reads {here} only",
@@ -144,7 +144,7 @@ def _running(version: Version, data_dir: Path, work_dir: Path) -> Iterator[Serve
                 break
             except StrongroomError as error:
                 if not tool.running:
-                    text = "\n".join(tail(log))
+                    text = "\n".join(read_tail(log))
                     raise ServerFailed(f"no server starts on the restored data: {text}", remedy=error.remedy) from error
                 if any(sign in error.message for sign in _NOT_YET):
                     answered = None
@@ -226,11 +226,11 @@ def _read_database(server: Server, database: str, found: _Found, *, same_libc: b
         thread.join()
     if found.hindered:
         raise ToolStopped(
-            f"database {shown(database)} could not be read on this host: {found.hindered}",
+            f"database {escape_name(database)} could not be read on this host: {found.hindered}",
             remedy="Free disk space or memory, then verify again. Nothing is known of the data.",
         )
     if not work.empty():
-        raise ServerFailed(f"the private server died while it read database {shown(database)}", remedy="See its log.")
+        raise ServerFailed(f"the private server died while it read database {escape_name(database)}", remedy="See its log.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +360,7 @@ def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], databas
             raise
         said = f"{error.diag.message_primary or str(error).strip()}"
         if (error.sqlstate or "").startswith(_NO_RESOURCES):
-            found.hindered = f"{shown(piece.name)}: {said}"
+            found.hindered = f"{escape_name(piece.name)}: {said}"
         elif is_missing_library(error.sqlstate, said):
             missing = said
         elif _TOO_LONG in said and piece.kind == "table" and not piece.statement.endswith(_BINARY):
@@ -370,7 +370,7 @@ def _read_piece(connection: Connection, work: queue.SimpleQueue[_Piece], databas
             problem = said
     with found.lock:
         found.tables += piece.kind == "table"
-        where = f"{shown(piece.name)} in {shown(database)}"
+        where = f"{escape_name(piece.name)} in {escape_name(database)}"
         if missing:
             found.warnings.append(f"{where} cannot be read on this host: {missing}")
         elif problem and piece.kind == "index" and not trusted:

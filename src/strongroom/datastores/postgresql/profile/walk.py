@@ -22,16 +22,16 @@ _MOST_NAMED = 10
 _LONGEST = 200
 
 
-def look(data_dir: Path) -> list[Notice]:
+def examine_directory(data_dir: Path) -> list[Notice]:
     """Find links, mount points and files that would disturb a backup or a restore in place."""
     try:
         walked = nets.walk(data_dir, skip=_SKIP)
     except OSError:
         return []  # the server reports the rest; readers report files that they cannot read
-    return [*_of_oddities(data_dir, walked.oddities), *_of_managers(data_dir)]
+    return [*_judge_oddities(data_dir, walked.oddities), *_judge_managers(data_dir)]
 
 
-def _of_oddities(data_dir: Path, oddities: Sequence[nets.Oddity]) -> Iterator[Notice]:
+def _judge_oddities(data_dir: Path, oddities: Sequence[nets.Oddity]) -> Iterator[Notice]:
     owner = data_dir.stat().st_uid
     links: list[str] = []
     mounts: list[str] = []
@@ -58,28 +58,28 @@ def _of_oddities(data_dir: Path, oddities: Sequence[nets.Oddity]) -> Iterator[No
         yield Notice(
             item="links in the data directory",
             effect="refuse",
-            message=f"the data directory holds links that a backup would leave out: {_some(links)}",
+            message=f"the data directory holds links that a backup would leave out: {_name_some(links)}",
             remedy="Stop the server and move what they lead to back into the data directory, or use a tablespace.",
         )
     if others:
         yield Notice(
             item="links in the data directory",
             effect="warn",
-            message=f"links and special files that are not in the backup: {_some(others)}",
+            message=f"links and special files that are not in the backup: {_name_some(others)}",
             remedy="A restore in place takes the links from the previous data directory.",
         )
     if unreadable:
         yield Notice(
             item="unreadable files",
             effect="refuse",
-            message=f"files of the data directory that the OS user of the server cannot read: {_some(unreadable)}",
+            message=f"files of the data directory that the OS user of the server cannot read: {_name_some(unreadable)}",
             remedy="Give them to the OS user of the server, or move them out of the data directory.",
         )
     if mounts:
         yield Notice(
             item="mount points",
             effect="warn",
-            message=f"file systems are mounted in the data directory: {_some(mounts)}; a restore makes plain directories of them",
+            message=f"file systems are mounted in the data directory: {_name_some(mounts)}; a restore creates plain directories",
         )
 
 
@@ -96,12 +96,12 @@ def _is_readable(path: Path, uid: int) -> bool:
     return True
 
 
-def _some(names: list[str]) -> str:
+def _name_some(names: list[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(name[:_LONGEST] for name in sorted(names)[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _of_managers(data_dir: Path) -> Iterator[Notice]:
+def _judge_managers(data_dir: Path) -> Iterator[Notice]:
     """Notices about programs that start, stop and replace servers automatically."""
     text = None
     with suppress(Exception):

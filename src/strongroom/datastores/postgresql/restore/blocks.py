@@ -24,12 +24,20 @@ from numpy.typing import NDArray
 
 from strongroom.artifact import Member, Pages
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files.increment import BLOCK, HEAD, MAP, Header, increment_of, increment_path, relation_of
+from strongroom.datastores.postgresql.files.increment import (
+    BLOCK,
+    HEAD,
+    MAP,
+    Header,
+    find_relation,
+    find_whole_path,
+    increment_path,
+)
 from strongroom.datastores.postgresql.files.manifest import MANIFEST, File, Manifest
-from strongroom.datastores.postgresql.files.pages import position, wrong_pages
+from strongroom.datastores.postgresql.files.pages import find_wrong_pages, read_position
 from strongroom.datastores.postgresql.files.tree import make_directory
-from strongroom.datastores.postgresql.restore.content import Content, corrupt, proven
-from strongroom.datastores.postgresql.server.versions import key, series
+from strongroom.datastores.postgresql.restore.content import Content, corrupt, read_verified
+from strongroom.datastores.postgresql.server.versions import extract_series, make_sort_key
 from strongroom.datastores.protocol.restores import ChainLink, Phase
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.writer import Writer
@@ -84,7 +92,7 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Merged:
         with Writer() as writer:
             merger = _Merger(target, writer, held)
             *older, newest = chain
-            manifest = _list_of(newest)
+            manifest = _read_list(newest)
             phase(f"extract incremental {len(older)}" if older else "extract")
             merger.newest(newest, manifest)
             for number in reversed(range(len(older))):
@@ -93,7 +101,7 @@ def merge(chain: Sequence[ChainLink], target: Path, phase: Phase) -> Merged:
     finally:
         for output in held:  # after an error
             output.close()
-    left_out = 0 if all(tells_maps(link.server_version) for link in chain) else merger.leave_out_maps()
+    left_out = 0 if all(reports_maps(link.server_version) for link in chain) else merger.leave_out_maps()
     merger.finish()
     return Merged(manifest, left_out)
 
@@ -113,7 +121,7 @@ def _require_order(chain: Sequence[ChainLink]) -> None:
         raise corrupt("the backups of the chain are of different database systems")
 
 
-def _list_of(link: ChainLink) -> Manifest:
+def _read_list(link: ChainLink) -> Manifest:
     """The list of files of one backup, verified to belong to it."""
     tar = TarReader(link.extract([MANIFEST]))
     member = next(tar.members())
@@ -130,9 +138,9 @@ def _list_of(link: ChainLink) -> Manifest:
     return manifest
 
 
-def tells_maps(number: str) -> bool:
+def reports_maps(number: str) -> bool:
     """Whether a server of this version reports every changed block of visibility maps."""
-    return key(number) >= key(_TELL_MAPS.get(series(number), f"{series(number)}.0"))
+    return make_sort_key(number) >= make_sort_key(_TELL_MAPS.get(extract_series(number), f"{extract_series(number)}.0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +195,7 @@ class _Merger:
         """Write the blocks of an older backup that no newer one has. A file that it contains completely is then complete."""
         if not self._missing:
             return
-        held = {file.name: file for file in _list_of(link).files}
+        held = {file.name: file for file in _read_list(link).files}
         names = {}
         for path in self._missing:
             name = next((name for name in (increment_path(path), path) if name in held), None)
@@ -200,7 +208,7 @@ class _Merger:
         for member in tar.members():
             path = names.pop(member.path)
             if path != member.path and member.size == HEAD.size:
-                self._unchanged(link, path, proven(member, tar, held[member.path]))
+                self._unchanged(link, path, read_verified(member, tar, held[member.path]))
                 if not names:
                     return
                 continue
@@ -235,13 +243,13 @@ class _Merger:
         if member.path in _SMALL:
             self._small(member, tar, expected)
             return
-        path = increment_of(member.path)
+        path = find_whole_path(member.path)
         output = self._output(self._target / (path or member.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         content = Content(self._writer, member, tar, expected, output, self._open)
         if path is None:
             content.copy()
         else:
-            relation = relation_of(path)
+            relation = find_relation(path)
             if relation is not None and relation[0].fork == MAP:
                 self._maps.add(path)
             blocks = _Blocks(self, link, path, output, None)
@@ -250,7 +258,7 @@ class _Merger:
     def _small(self, member: Member, tar: TarReader, expected: File | None) -> None:
         if member.size > _MAX_SMALL or expected is None:
             raise corrupt(f"the stream holds no usable {member.path}")
-        data = proven(member, tar, expected)
+        data = read_verified(member, tar, expected)
         if member.path == CONTROL:
             self._control = data
             return
@@ -279,7 +287,7 @@ class _Merger:
 
     def _limit(self, link: ChainLink, path: str) -> int | None:
         """The number of blocks to which the file was truncated before this backup, if known."""
-        relation = relation_of(path)
+        relation = find_relation(path)
         cut = (link.positions.truncated or {}).get(str(relation[0])) if relation else None
         return None if cut is None or relation is None else max(0, cut - relation[1])
 
@@ -297,18 +305,18 @@ class _Merger:
 
         Pages that were damaged when the backup read them, and pages that the replay of its WAL rewrites, are not checked.
         """
-        relation = relation_of(path)
+        relation = find_relation(path)
         if not self._judged or relation is None:
             return
         blocks = numbers + np.uint32(relation[1])
         pages = link.pages or Pages(checked=0, damaged=0)
         replayed = range(lsn.parse_lsn(link.positions.wal_start or "0/0"), lsn.parse_lsn(link.positions.wal_stop or "0/0"))
-        for n in wrong_pages(data, blocks):
+        for n in find_wrong_pages(data, blocks):
             if wanted is not None and not wanted[n]:
                 continue
             block = int(blocks[n])
             known = pages.damaged > len(pages.named) or any((page.path, page.block) == (path, block) for page in pages.named)
-            if not known and position(data[n * BLOCK :]) not in replayed:
+            if not known and read_position(data[n * BLOCK :]) not in replayed:
                 raise corrupt(f"block {block} of {path} has a wrong checksum after the merge of the chain")
 
 

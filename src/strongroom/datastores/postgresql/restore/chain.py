@@ -19,7 +19,7 @@ from strongroom.datastores.protocol.profiles import PROFILE
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import LINEAGE
-from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.tar import TarReader
 from strongroom.datastores.toolkit.witness import WITNESS_FILE
 from strongroom.datastores.toolkit.writer import Writer
@@ -63,7 +63,7 @@ def restore(
     merged = newest.data_size if len(base) > 1 else 0  # size of the stream; the WAL is added to it
     require_space_for(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     left_out = 0
-    with unfinished(target):
+    with mark_unfinished(target):
         if len(base) > 1 or blocks.has_list(newest):
             merged_files = blocks.merge(base, target, phase)
             needed, left_out = merged_files.manifest.wal, merged_files.left_out
@@ -71,7 +71,7 @@ def restore(
             phase("extract")
             _extract(TarReader(newest.chunks()), target)
             phase("check files")
-            needed = _listed(target)
+            needed = _check_files(target)
         positions = _check(version, newest, needed, target)
         _require_tablespaces(target)
         if newest.profile is None:  # its WAL was not checked when it was taken
@@ -97,10 +97,10 @@ def restore(
         if server is not None and not server.is_adopted and way_in.is_needed(chain[-1].profile):
             way_in.admit(version, target, work_dir, chain[-1].profile)
         phase("sync")
-    return Restored(positions=positions, facts=facts, warnings=[_maps(left_out)] if left_out else [])
+    return Restored(positions=positions, facts=facts, warnings=[_describe_maps(left_out)] if left_out else [])
 
 
-def _maps(number: int) -> str:
+def _describe_maps(number: int) -> str:
     return (
         f"visibility maps of {number} tables are not in an incremental of changed blocks: run VACUUM (vacuumdb --all) for fast "
         "index-only scans; until then they are slower, and right"
@@ -145,7 +145,7 @@ def _copy(writer: Writer, path: Path, pieces: Iterator[memoryview]) -> None:
 # --- what was unpacked
 
 
-def _listed(target: Path) -> list[WalRange]:
+def _check_files(target: Path) -> list[WalRange]:
     """Check every file against the manifest; returns the required WAL."""
     try:
         data = (target / MANIFEST).read_bytes()

@@ -104,7 +104,7 @@ class Content:
                 raise _damaged(self._member.path, self._expected)
 
 
-def proven(member: Member, tar: TarReader, expected: File) -> bytes:
+def read_verified(member: Member, tar: TarReader, expected: File) -> bytes:
     """The verified content of a small file."""
     data = b"".join(tar.data())
     digest = expected.hash()

@@ -39,10 +39,10 @@ def prepare(data_dir: Path) -> None:
     """Make the next server on this directory perform a first start."""
     owner = find_owner(data_dir)
     write_file(data_dir / SIGNAL, "", owner)
-    write_file(data_dir / SETTINGS, told(data_dir, read_text(data_dir / SETTINGS, limit=MOST) or ""), owner)
+    write_file(data_dir / SETTINGS, add_settings(data_dir, read_text(data_dir / SETTINGS, limit=MOST) or ""), owner)
 
 
-def told(data_dir: Path, settings: str) -> str:
+def add_settings(data_dir: Path, settings: str) -> str:
     """``settings``, and if the first start has not happened yet, the settings for it."""
     if not (data_dir / SIGNAL).exists():
         return settings
@@ -62,11 +62,11 @@ def release_subscriptions(data_dir: Path) -> None:
     lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if _NO_SUBSCRIPTIONS in lines:
         write_file(
-            data_dir / SETTINGS, "".join(f"{line}\n" for line in _without(lines, [_NO_SUBSCRIPTIONS])), find_owner(data_dir)
+            data_dir / SETTINGS, "".join(f"{line}\n" for line in _remove_lines(lines, [_NO_SUBSCRIPTIONS])), find_owner(data_dir)
         )
 
 
-def _without(lines: list[str], unwanted: list[str]) -> list[str]:
+def _remove_lines(lines: list[str], unwanted: list[str]) -> list[str]:
     """The lines without the last occurrence of each unwanted one."""
     for line in unwanted:
         lines.reverse()
@@ -82,10 +82,10 @@ def has_in_place_tablespaces(data_dir: Path) -> bool:
     return False
 
 
-def forget(data_dir: Path) -> None:
+def remove_settings(data_dir: Path) -> None:
     """Remove the settings of the first start, even after an ALTER SYSTEM, which rewrites the file."""
     lines = (read_text(data_dir / SETTINGS, limit=MOST) or "").splitlines()
     if not set(_LINES) <= set(lines):
         return
-    lines = _without(lines, [*_LINES, *([IN_PLACE] if IN_PLACE in lines and has_in_place_tablespaces(data_dir) else [])])
+    lines = _remove_lines(lines, [*_LINES, *([IN_PLACE] if IN_PLACE in lines and has_in_place_tablespaces(data_dir) else [])])
     write_file(data_dir / SETTINGS, "".join(f"{line}\n" for line in lines), find_owner(data_dir))

@@ -29,25 +29,25 @@ _DIRECTORY = re.compile(r"""(/[^\s'"%;|&<>$`]*)/%f""")
 _COMMANDS = ("archive_command", "restore_command")
 
 
-def highest(server: Server) -> int:
+def find_highest(server: Server) -> int:
     """The highest known timeline; 1 if the server has no data yet."""
     found = [1]
     with suppress(ConfigurationError, ValueError):
         found.append(int(read_text(server.base_dir / RECORD) or "1"))
-    for directory in (server.data_dir / _WAL, *_archives(server)):
+    for directory in (server.data_dir / _WAL, *_list_archives(server)):
         with suppress(OSError):
             found += [int(name[1], 16) for path in directory.iterdir() if (name := _NAME.fullmatch(path.name))]
     return max(number for number in found if number < _MOST)
 
 
-def _archives(server: Server) -> Iterator[Path]:
+def _list_archives(server: Server) -> Iterator[Path]:
     """Directories that the archive and restore commands use."""
-    for command in _commands(server):
+    for command in _list_commands(server):
         for directory in _DIRECTORY.findall(command):
             yield Path(directory)
 
 
-def _commands(server: Server) -> list[str]:
+def _list_commands(server: Server) -> list[str]:
     try:
         with connect(server, timeout=5, patience=10) as connection:
             rows = query(connection, "SELECT setting FROM pg_settings WHERE name = ANY(%s)", list(_COMMANDS))
@@ -64,7 +64,7 @@ def _commands(server: Server) -> list[str]:
 
 def reserve(server: Server, target: Path, timeline: int) -> int:
     """Make the recovery of ``target``, whose data is on ``timeline``, end on a new timeline; record and return its number."""
-    last = max(highest(server), timeline)
+    last = max(find_highest(server), timeline)
     for number in range(timeline + 1, last + 1):
         path = target / _WAL / f"{number:08X}.history"
         if not path.exists():

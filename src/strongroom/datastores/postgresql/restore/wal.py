@@ -46,9 +46,9 @@ def add_wal(links: Sequence[ChainLink], first: int, base: Positions, target: Pat
     ``first`` is the position of the first link in the complete chain.
     """
     folder = target / FOLDER
-    size = file_size(folder)
+    size = find_file_size(folder)
     (system,) = struct.unpack("<Q", (target / "global" / "pg_control").read_bytes()[:8])
-    before, history = base, _history(folder, base.timeline or 1)
+    before, history = base, _read_history(folder, base.timeline or 1)
     _prove(_range(base.wal_start, base.wal_stop, history, size), folder, size, system, history)
     for number, link in enumerate(links, first):
         after = link.positions
@@ -59,7 +59,7 @@ def add_wal(links: Sequence[ChainLink], first: int, base: Positions, target: Pat
                 f"and the backup before it ends at {before.wal_stop} of system {system}"
             )
         _extract(link, folder, size)
-        history = _history(folder, after.timeline or 1)
+        history = _read_history(folder, after.timeline or 1)
         _require_descent(before, history, size)
         wanted = _range(_end(before.wal_stop, size), after.wal_stop, history, size)
         if missing := [name for name in wanted if not (folder / name).exists()]:
@@ -85,8 +85,8 @@ def refuse_tablespaces(
         )
     folder, timeline = target / FOLDER, last.timeline or 1
     start, stop = lsn.parse_lsn(base.wal_start or "0/0"), lsn.parse_lsn(last.wal_stop or "0/0")
-    size = file_size(folder)
-    names = [name for name in _history(folder, timeline).files(start, stop, size) if (folder / name).is_file()]
+    size = find_file_size(folder)
+    names = [name for name in _read_history(folder, timeline).files(start, stop, size) if (folder / name).is_file()]
     try:
         found = has_tablespace_records(waldump, folder, names, (timeline, start, stop), work_dir)
     except ToolStopped:
@@ -107,7 +107,7 @@ def recover_wal(
     assert positions.wal_stop is not None and positions.timeline is not None
     owner = find_owner(target)
     config = work_dir / "recovery.conf"
-    settings = _settings(positions) + carry.recovery_settings(profile, file_size(target / FOLDER), version)
+    settings = _make_settings(positions) + carry.format_recovery_settings(profile, find_file_size(target / FOLDER), version)
     spaces = f"{first_start.IN_PLACE}\n" if first_start.has_in_place_tablespaces(target) else ""
     write_file(config, settings + spaces, owner)
     write_file(target / _SIGNAL, "", owner)
@@ -133,10 +133,10 @@ def recover_wal(
         raise ToolFailed(f"the WAL of the backup cannot be replayed to its end: {error.message}", remedy=_REMEDY) from error
     finally:
         tool.abort(0)
-    return _arrived(positions, target, tool.log)
+    return _require_arrival(positions, target, tool.log)
 
 
-def _settings(positions: Positions) -> str:
+def _make_settings(positions: Positions) -> str:
     """All WAL is present, so nothing is fetched. If recovery ends before its target, the server itself fails."""
     return (
         "restore_command = 'false'\n"
@@ -154,7 +154,7 @@ def _settings(positions: Positions) -> str:
     )
 
 
-def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
+def _require_arrival(positions: Positions, target: Path, log: Path) -> Positions:
     said = _SAID.search(log.read_text(encoding="utf-8", errors="replace"))
     assert positions.wal_stop is not None and positions.timeline is not None
     if (
@@ -176,9 +176,9 @@ def _arrived(positions: Positions, target: Path, log: Path) -> Positions:
 # --- files of WAL
 
 
-def file_size(folder: Path) -> int:
+def find_file_size(folder: Path) -> int:
     """Size of the WAL files in this directory in bytes. Raises ArtifactCorrupt."""
-    size = wal.file_size(folder)
+    size = wal.find_file_size(folder)
     if size is None:
         raise _corrupt("the full backup holds no WAL")
     return size
@@ -196,7 +196,7 @@ def _range(start: str | None, stop: str | None, history: wal.History, size: int)
     return history.files(first, last, size) if first < last else []
 
 
-def _history(folder: Path, timeline: int) -> wal.History:
+def _read_history(folder: Path, timeline: int) -> wal.History:
     if timeline == 1:
         return wal.History(1)
     name = wal.history_file(timeline)
@@ -268,7 +268,7 @@ def _prove(names: Sequence[str], folder: Path, size: int, system: int, history: 
     for name in names:
         try:
             with (folder / name).open("rb") as file:
-                for _ in wal.proven(file.fileno(), name, size, system, history):
+                for _ in wal.verify_content(file.fileno(), name, size, system, history):
                     pass
         except FileNotFoundError as error:
             raise _corrupt(f"WAL file {name} is missing") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from strongroom.artifact import Profile
 from strongroom.datastores.postgresql.profile import carry
-from strongroom.datastores.postgresql.restore.wal import file_size
+from strongroom.datastores.postgresql.restore.wal import find_file_size
 from strongroom.datastores.postgresql.server import superuser
 from strongroom.datastores.protocol.servers import Version
 from strongroom.datastores.toolkit.tools import Tool
@@ -26,7 +26,7 @@ def is_needed(profile: Profile | None) -> bool:
 
     In single-user mode, a server loads these libraries and replays the records without starting their workers.
     """
-    return superuser.named(profile) is None or bool(profile is not None and profile.facts.get("wal_resource_managers"))
+    return superuser.find_in_profile(profile) is None or bool(profile is not None and profile.facts.get("wal_resource_managers"))
 
 
 def admit(version: Version, data_dir: Path, work_dir: Path, profile: Profile | None) -> str:
@@ -69,7 +69,7 @@ def _ask(
     """The output of a server in single-user mode for ``sql``, one statement per line."""
     owner = find_owner(data_dir)
     config, question, log = work_dir / "way_in.conf", work_dir / "way_in.sql", work_dir / f"way_in-{secrets.token_hex(4)}.log"
-    write_file(config, settings(profile, data_dir, version), owner)
+    write_file(config, make_settings(profile, data_dir, version), owner)
     write_file(question, sql + "\n", owner)
     argv: list[str | Path] = [version.programs["server"], "--single", "-D", data_dir, "-c", f"config_file={config}"]
     with question.open("rb") as stdin:
@@ -83,7 +83,7 @@ def _ask(
     return re.findall(pattern, log.read_text(encoding="utf-8", errors="replace"))
 
 
-def settings(profile: Profile | None, data_dir: Path, version: Version) -> str:
+def make_settings(profile: Profile | None, data_dir: Path, version: Version) -> str:
     """Settings of a private server that archives nothing and starts no workers."""
     return (
         "archive_mode = off\n"
@@ -94,4 +94,4 @@ def settings(profile: Profile | None, data_dir: Path, version: Version) -> str:
         "fsync = off\n"  # everything is synced once, after success
         "lc_messages = 'C'\n"
         "log_timezone = 'UTC'\n"
-    ) + carry.recovery_settings(profile, file_size(data_dir / "pg_wal"), version)
+    ) + carry.format_recovery_settings(profile, find_file_size(data_dir / "pg_wal"), version)

@@ -15,9 +15,9 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from strongroom.datastores.postgresql.server.account import account
-from strongroom.datastores.postgresql.server.connection import MAINTENANCE, Connection, connect, query, shown
-from strongroom.datastores.postgresql.server.superuser import DEFAULT, superuser
+from strongroom.datastores.postgresql.server.account import find_account
+from strongroom.datastores.postgresql.server.connection import MAINTENANCE, Connection, connect, escape_name, query
+from strongroom.datastores.postgresql.server.superuser import DEFAULT, find_superuser
 from strongroom.datastores.protocol.administration import DatabaseSpec, UserChange, UserSpec
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, ServerFailed
@@ -105,7 +105,7 @@ def _own(connection: Connection, database: str) -> str:
 
 def _our_own(server: Server) -> str:
     """The role of Strongroom; on an adopted server the usual name of the superuser."""
-    return superuser(server.data_dir) if not server.is_adopted else DEFAULT
+    return find_superuser(server.data_dir) if not server.is_adopted else DEFAULT
 
 
 def _is_user(connection: Connection, name: str) -> bool:
@@ -144,17 +144,17 @@ def _share(server: Server, name: str, databases: Sequence[str]) -> None:
 
 
 def _open_superusers(connection: Connection, server: Server) -> list[str]:
-    names = [SUPERUSER, superuser(server.data_dir)] if not server.is_adopted else [SUPERUSER]
+    names = [SUPERUSER, find_superuser(server.data_dir)] if not server.is_adopted else [SUPERUSER]
     found = query(
         connection,
         "SELECT rolname FROM pg_authid WHERE rolsuper AND rolcanlogin AND rolpassword IS NOT NULL AND rolname = ANY(%s)",
         names,
     )
-    return [shown(name) for (name,) in found]
+    return [escape_name(name) for (name,) in found]
 
 
 def _refuse_own(server: Server) -> None:
-    if server.is_adopted and account(server).user == SUPERUSER:
+    if server.is_adopted and find_account(server).user == SUPERUSER:
         raise Conflict("root is the role that this service logs in as", remedy="Create a separate role for the service.")
 
 
@@ -175,7 +175,8 @@ class Databases:
                 " WHERE NOT datistemplate AND datname <> 'postgres'",
             )
         return [
-            DatabaseSpec(name=shown(name), character_set=encoding, collate=collate) for name, encoding, collate in sorted(rows)
+            DatabaseSpec(name=escape_name(name), character_set=encoding, collate=collate)
+            for name, encoding, collate in sorted(rows)
         ]
 
     def create(self, server: Server, specs: Sequence[DatabaseSpec]) -> None:
@@ -233,7 +234,10 @@ class Users:
         granted: defaultdict[str, set[str]] = defaultdict(set)
         for name, database in rights:
             granted[name].add(database)
-        return [UserSpec(name=shown(name), host="%", databases=sorted(map(shown, granted[name]))) for (name,) in sorted(accounts)]
+        return [
+            UserSpec(name=escape_name(name), host="%", databases=sorted(map(escape_name, granted[name])))
+            for (name,) in sorted(accounts)
+        ]
 
     def create(self, server: Server, specs: Sequence[UserSpec]) -> None:
         """Create all of them, after checking each."""

@@ -10,10 +10,10 @@ from strongroom.datastores.postgresql.files import wal
 from strongroom.datastores.postgresql.profile import carry
 from strongroom.datastores.postgresql.restore import first_start
 from strongroom.datastores.postgresql.server import owners_files
-from strongroom.datastores.postgresql.server.superuser import DEFAULT, superuser
+from strongroom.datastores.postgresql.server.superuser import DEFAULT, find_superuser
 from strongroom.datastores.protocol.profiles import read_restored_profile
 from strongroom.datastores.protocol.servers import Server
-from strongroom.datastores.toolkit.mark import unfinished
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.socket import socket_path
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, ServerFailed
@@ -35,7 +35,7 @@ def error_log(server: Server) -> Path:
     return server.base_dir / "log" / "error.log"
 
 
-def owners_log(server: Server) -> tuple[Path | None, int]:
+def find_owners_log(server: Server) -> tuple[Path | None, int]:
     """The newest error log of an adopted server, at its configured or Debian's default path, and the OS user that must own it."""
     try:
         owner = server.data_dir.stat().st_uid
@@ -47,14 +47,14 @@ def owners_log(server: Server) -> tuple[Path | None, int]:
     return next((path for path in (*said, debian) if path.is_file()), None), owner
 
 
-def port_of(server: Server) -> int:
+def get_port(server: Server) -> int:
     """The port, which is also part of the socket's name."""
     if server.socket is not None and (found := re.fullmatch(r"\.s\.PGSQL\.(\d{1,5})", server.socket.name)):
         return int(found[1])
     return server.port or 5432
 
 
-def host_of(server: Server) -> str:
+def get_host(server: Server) -> str:
     """The directory of the socket, which the server names itself; for an adopted server without a socket, its address."""
     if server.is_adopted:
         if server.socket is None:
@@ -65,7 +65,7 @@ def host_of(server: Server) -> str:
 
 def socket_dir(server: Server) -> Path:
     """The path of the socket of a server that is not adopted."""
-    return (server.socket or socket_path(server.base_dir, f".s.PGSQL.{port_of(server)}")).parent
+    return (server.socket or socket_path(server.base_dir, f".s.PGSQL.{get_port(server)}")).parent
 
 
 def configure(server: Server) -> None:
@@ -90,7 +90,7 @@ def keep_configuration(server: Server, new: Path) -> None:
     owners_files.keep(server.data_dir, new)
     text = read_text(server.data_dir / first_start.SETTINGS, limit=first_start.MOST)
     if text is not None:
-        write_file(new / first_start.SETTINGS, first_start.told(new, text), find_owner(new))
+        write_file(new / first_start.SETTINGS, first_start.add_settings(new, text), find_owner(new))
     restored = read_restored_profile(new)
     if restored is not None and restored.isolated:  # whatever the profile contains about subscriptions
         first_start.withhold_subscriptions(new)
@@ -102,9 +102,9 @@ def _logins(server: Server) -> str:
     A superuser without a password cannot log in. The method ``md5`` accepts both kinds of passwords; it is used only for restored
     data with md5 passwords.
     """
-    method = carry.password_method(server.data_dir)
+    method = carry.choose_password_method(server.data_dir)
     return (
-        f"local all,replication {_quote(superuser(server.data_dir))} peer map={_MAP}\n"
+        f"local all,replication {_quote(find_superuser(server.data_dir))} peer map={_MAP}\n"
         f"local all all {method}\n"
         f"host all all 0.0.0.0/0 {method}\n"
         f"host all all ::/0 {method}\n"
@@ -112,7 +112,7 @@ def _logins(server: Server) -> str:
 
 
 def _accounts(server: Server) -> str:
-    name = _quote(superuser(server.data_dir))
+    name = _quote(find_superuser(server.data_dir))
     return "".join(f"{_MAP} {_quote(user)} {name}\n" for user in sorted({"root", server.user}))
 
 
@@ -141,7 +141,7 @@ def _options(server: Server) -> dict[str, str | int | Path]:
         "ident_file": server.base_dir / "pg_ident.conf",
         "external_pid_file": server.base_dir / "run" / "postgresql.pid",
         "listen_addresses": server.address or "",
-        "port": port_of(server),
+        "port": get_port(server),
         "unix_socket_directories": f'"{socket_dir(server)}"',
         "unix_socket_permissions": "0700",
         "logging_collector": "on",
@@ -157,7 +157,7 @@ def _options(server: Server) -> dict[str, str | int | Path]:
         "effective_cache_size": _between(32, ram * 6 // 10, 1 << 20),
         "maintenance_work_mem": _between(16, ram // 16, 2048),
         "max_wal_size": _between(128, ram, 4096),
-        **_demanded(server.data_dir, ram),
+        **_required_options(server.data_dir, ram),
         "wal_level": "replica",
         "archive_mode": "off",
         "max_wal_senders": 10,
@@ -169,9 +169,9 @@ def _options(server: Server) -> dict[str, str | int | Path]:
     return carry.add_settings(options, server)
 
 
-def _demanded(data_dir: Path, ram: int) -> dict[str, str | int | Path]:
+def _required_options(data_dir: Path, ram: int) -> dict[str, str | int | Path]:
     """Limits for WAL: a server does not start if min_wal_size or max_wal_size is less than two WAL files, which may be large."""
-    size = (wal.file_size(data_dir / "pg_wal") or 0) >> 20
+    size = (wal.find_file_size(data_dir / "pg_wal") or 0) >> 20
     return {"min_wal_size": f"{2 * size}MB", "max_wal_size": _between(4 * size, ram, max(4096, 4 * size))} if size > 16 else {}
 
 
@@ -198,7 +198,7 @@ def initialize(server: Server, data_dir: Path, log: Path) -> None:
     Text is sorted by its bytes, so that the order of indexes does not depend on the host's C library.
     """
     staging = data_dir / "staging"  # initdb needs an empty directory, and ``data_dir`` has the mark
-    with unfinished(data_dir):
+    with mark_unfinished(data_dir):
         tool = Tool(
             [
                 server.version.programs["initialize"],

@@ -15,8 +15,8 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper, Loader
 from psycopg.sql import SQL, Composed
 
-from strongroom.datastores.postgresql.server.account import Account, account, recognized
-from strongroom.datastores.postgresql.server.config import error_log, host_of, owners_log, port_of
+from strongroom.datastores.postgresql.server.account import Account, acting_as_owner, find_account
+from strongroom.datastores.postgresql.server.config import error_log, find_owners_log, get_host, get_port
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.server_log import read_log
 from strongroom.errors import ConfigurationError, NoConnections, ServerFailed, StillStarting, StrongroomError
@@ -69,14 +69,14 @@ class _Bytes(Dumper):
         return obj.encode("utf-8", "surrogateescape")
 
 
-def shown(name: str) -> str:
+def escape_name(name: str) -> str:
     """A name for people, manifests and JSON: bytes that are not UTF-8 are shown as escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def where(server: Server) -> str:
+def describe_server(server: Server) -> str:
     """The server and its place, for messages."""
-    return f"PostgreSQL of {server.name or server.id} at {host_of(server)}"
+    return f"PostgreSQL of {server.name or server.id} at {get_host(server)}"
 
 
 @contextmanager
@@ -87,9 +87,9 @@ def connect(server: Server, database: str | None = None, *, timeout: int = 10, p
     Raises ServerFailed, with the end of the error log, if the server does not answer or the connection breaks; ConfigurationError
     if the user is refused.
     """
-    us = account(server)
+    us = find_account(server)
     try:
-        with recognized(server):
+        with acting_as_owner(server):
             connection = _open(server, us, database, timeout, patience)
     except psycopg.OperationalError as error:
         raise _describe_refusal(server, us.user, str(error)) from None
@@ -97,7 +97,7 @@ def connect(server: Server, database: str | None = None, *, timeout: int = 10, p
         yield connection
     except psycopg.OperationalError as error:
         if connection.closed or connection.broken:
-            raise silent(server, str(error)) from None
+            raise explain_silence(server, str(error)) from None
         raise
     finally:
         connection.close()
@@ -108,31 +108,33 @@ def _describe_refusal(server: Server, user: str, text: str) -> StrongroomError:
     said = text.strip().rpartition("FATAL: ")[2].strip() or text.strip()
     if any(sign in text for sign in _TAKEN):
         return NoConnections(
-            f"{where(server)} runs, but has no free connection: {said}",
+            f"{describe_server(server)} runs, but has no free connection: {said}",
             remedy="Close idle connections, or raise max_connections.",
         )
     if "password authentication failed" in text:
         return ConfigurationError(
-            f"{where(server)} refused the account {user!r}: {said}",
+            f"{describe_server(server)} refused the account {user!r}: {said}",
             remedy="Correct the password in the credentials file. An expired one (VALID UNTIL) is refused in the same words.",
         )
     if any(sign in text for sign in _REFUSED):
-        return ConfigurationError(f"{where(server)} refused the account {user!r}: {said}", remedy=_LET_IN)
+        return ConfigurationError(f"{describe_server(server)} refused the account {user!r}: {said}", remedy=_LET_IN)
     if any(sign in text for sign in _STARTING):
-        return StillStarting(f"{where(server)} is starting up: {said}", remedy="Wait; it recovers.")
+        return StillStarting(f"{describe_server(server)} is starting up: {said}", remedy="Wait; it recovers.")
     if "No such file or directory" in text:
-        return silent(server, f"there is no socket .s.PGSQL.{port_of(server)} in {host_of(server)}")
+        return explain_silence(server, f"there is no socket .s.PGSQL.{get_port(server)} in {get_host(server)}")
     if "Permission denied" in text:
-        return ConfigurationError(f"the agent may not use the socket in {host_of(server)}", remedy="Run the agent as root.")
+        return ConfigurationError(f"the agent may not use the socket in {get_host(server)}", remedy="Run the agent as root.")
     if "Connection refused" in text:
-        return silent(server, f"nothing listens at {host_of(server)}, port {port_of(server)}")
+        return explain_silence(server, f"nothing listens at {get_host(server)}, port {get_port(server)}")
     if "FATAL: " in text:
-        return ServerFailed(f"{where(server)} refused the connection: {said}", remedy="Look into the error log of the server.")
-    return silent(server, said)
+        return ServerFailed(
+            f"{describe_server(server)} refused the connection: {said}", remedy="Look into the error log of the server."
+        )
+    return explain_silence(server, said)
 
 
 def _open(server: Server, us: Account, database: str | None, timeout: int, patience: int) -> Connection:
-    known = (host_of(server), port_of(server), us.user)
+    known = (get_host(server), get_port(server), us.user)
     if database is not None:
         return _log_in(server, us, database, timeout, patience)
     first = _maintenance.get(known, MAINTENANCE)
@@ -164,7 +166,7 @@ def _open(server: Server, us: Account, database: str | None, timeout: int, patie
 
 def _log_in(server: Server, us: Account, database: str, timeout: int, patience: int) -> Connection:
     """Connect with settings that only a superuser may change; without them if they are refused, which only the attempt shows."""
-    known = (host_of(server), port_of(server), us.user)
+    known = (get_host(server), get_port(server), us.user)
     if not server.is_adopted or _is_superuser.get(known, True):
         try:
             connection = _connect(server, us, database, timeout, patience, superuser=True)
@@ -186,8 +188,8 @@ def _log_in(server: Server, us: Account, database: str, timeout: int, patience: 
 
 def _connect(server: Server, us: Account, database: str, timeout: int, patience: int, *, superuser: bool) -> Connection:
     parameters: dict[str, object] = {
-        "host": host_of(server),
-        "port": port_of(server),
+        "host": get_host(server),
+        "port": get_port(server),
         "user": us.user,
         "password": us.password,
         "dbname": database,
@@ -206,7 +208,7 @@ def _connect(server: Server, us: Account, database: str, timeout: int, patience:
 
 
 def _start(parameters: dict[str, Any], database: str) -> Connection:
-    if shown(database) == database:
+    if escape_name(database) == database:
         return psycopg.connect(**parameters, autocommit=True)
     quoted = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in parameters.items()}
     conninfo = " ".join(f"{name}='{value}'" for name, value in quoted.items()).encode("utf-8", "surrogateescape")
@@ -222,25 +224,25 @@ def _start(parameters: dict[str, Any], database: str) -> Connection:
 def session_options(server: Server, patience: int, *, superuser: bool) -> str:
     """Settings of Strongroom's sessions that override the owner's, for libpq's ``options``."""
     series = int(server.version.series)
-    options = {"statement_timeout": str(patience * 1000)} | _FOR_ALL | _chosen(_SINCE, series)
+    options = {"statement_timeout": str(patience * 1000)} | _FOR_ALL | _select_settings(_SINCE, series)
     if superuser:
-        options |= _FOR_SUPERUSERS | _chosen(_FOR_SUPERUSERS_SINCE, series)
+        options |= _FOR_SUPERUSERS | _select_settings(_FOR_SUPERUSERS_SINCE, series)
     return " ".join(f"-c {name}={value}" for name, value in options.items())
 
 
-def _chosen(since: dict[str, tuple[int, str]], series: int) -> dict[str, str]:
+def _select_settings(since: dict[str, tuple[int, str]], series: int) -> dict[str, str]:
     return {name: value for name, (oldest, value) in since.items() if series >= oldest}
 
 
-def silent(server: Server, text: str) -> ServerFailed:
+def explain_silence(server: Server, text: str) -> ServerFailed:
     """The error for a server that does not answer."""
     if server.is_adopted:
-        log, owner = owners_log(server)
+        log, owner = find_owners_log(server)
     else:
         log, owner = error_log(server), None
     place = f", {log}" if log else ""
     return ServerFailed(
-        f"{where(server)} does not answer: {read_log(log, owner=owner).describe(text)}",
+        f"{describe_server(server)} does not answer: {read_log(log, owner=owner).describe(text)}",
         remedy=f"Look into the error log of the server{place}.",
     )
 

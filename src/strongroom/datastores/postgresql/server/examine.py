@@ -8,9 +8,9 @@ import psycopg
 
 from strongroom.datastores.postgresql.backup import witness
 from strongroom.datastores.postgresql.profile import read
-from strongroom.datastores.postgresql.server.account import account, recognized
-from strongroom.datastores.postgresql.server.config import host_of, port_of
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
+from strongroom.datastores.postgresql.server.account import acting_as_owner, find_account
+from strongroom.datastores.postgresql.server.config import get_host, get_port
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
 from strongroom.datastores.protocol.servers import Finding, Server
 from strongroom.errors import StrongroomError
 
@@ -29,7 +29,9 @@ def examine(server: Server) -> Iterator[Finding]:
         yield Finding(level="error", message=error.message, remedy=error.remedy or "Start the server.")
         return
     except psycopg.Error as error:
-        yield Finding(level="error", message=f"{where(server)} failed to answer a query: {error}", remedy="See its log.")
+        yield Finding(
+            level="error", message=f"{describe_server(server)} failed to answer a query: {error}", remedy="See its log."
+        )
         return
     findings += _replication(server)
     if not (server.start_command and server.stop_command):
@@ -42,7 +44,7 @@ def examine(server: Server) -> Iterator[Finding]:
         )
     yield from findings
     if all(finding.level != "error" for finding in findings):
-        yield Finding(level="ok", message=f"{where(server)} can be backed up")
+        yield Finding(level="ok", message=f"{describe_server(server)} can be backed up")
 
 
 def _settings(connection: Connection) -> Iterator[Finding]:
@@ -88,7 +90,7 @@ def _setting(name: str, value: object, wanted: str) -> Finding:
 
 
 def _rights(connection: Connection, server: Server) -> Iterator[Finding]:
-    user = account(server).user
+    user = find_account(server).user
     quoted = '"' + user.replace('"', '""') + '"'
     ((superuser, replicates, reads),) = query(
         connection,
@@ -137,19 +139,19 @@ def _profile(server: Server) -> Iterator[Finding]:
 
 def _replication(server: Server) -> Iterator[Finding]:
     """Try whether ``pg_hba.conf`` allows replication connections, which have lines of their own there."""
-    us = account(server)
+    us = find_account(server)
     try:
-        with recognized(server):
+        with acting_as_owner(server):
             psycopg.connect(
-                host=host_of(server),
-                port=port_of(server),
+                host=get_host(server),
+                port=get_port(server),
                 user=us.user,
                 password=us.password,
                 replication="true",
                 connect_timeout=5,
             ).close()
     except psycopg.OperationalError as error:
-        place = "local" if host_of(server).startswith("/") else "host"
+        place = "local" if get_host(server).startswith("/") else "host"
         whence = "" if place == "local" else "  127.0.0.1/32"
         method = "peer" if us.password is None else "scram-sha-256"
         yield Finding(

@@ -9,10 +9,10 @@ import psycopg
 
 from strongroom.datastores.postgresql.backup import slot
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files.tree import data_bytes, wal_bytes
+from strongroom.datastores.postgresql.files.tree import measure_data, measure_wal
 from strongroom.datastores.postgresql.restore import first_start, timelines
-from strongroom.datastores.postgresql.server.connection import Connection, connect, query, where
-from strongroom.datastores.postgresql.server.versions import number_in, series
+from strongroom.datastores.postgresql.server.connection import Connection, connect, describe_server, query
+from strongroom.datastores.postgresql.server.versions import extract_number, extract_series
 from strongroom.datastores.protocol.servers import Facts, Server, Sizes
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import IsStandby, ServerFailed
@@ -39,24 +39,28 @@ def read_facts(server: Server) -> Facts:
             place = Path(data_dir)
             if recovers and (place / "standby.signal").exists():
                 raise IsStandby(
-                    f"{where(server)} is a standby: it follows another server",
+                    f"{describe_server(server)} is a standby: it follows another server",
                     remedy="Backups are taken of the primary: adopt that one, or promote this one (SELECT pg_promote()).",
                 )
             if recovers:
-                raise ServerFailed(f"{where(server)} is still in recovery", remedy="Wait until it has replayed its WAL.")
+                raise ServerFailed(
+                    f"{describe_server(server)} is still in recovery", remedy="Wait until it has replayed its WAL."
+                )
             _require_arrival(connection, server)
-            warning = slot.warning(connection)
+            warning = slot.make_warning(connection)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise ServerFailed(f"{where(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS) from error
+        raise ServerFailed(
+            f"{describe_server(server)} does not tell us where its data is: {error}", remedy=READS_SETTINGS
+        ) from error
     except psycopg.Error as error:
-        raise ServerFailed(f"{where(server)} does not serve: {error}") from error
-    return Facts(version_number=number_in(number), data_dir=place, warning=warning)
+        raise ServerFailed(f"{describe_server(server)} does not serve: {error}") from error
+    return Facts(version_number=extract_number(number), data_dir=place, warning=warning)
 
 
 def measure(data_dir: Path) -> Sizes:
     """Measure a data directory with its tablespaces."""
-    wal = wal_bytes(data_dir)
-    return Sizes(data_bytes=data_bytes(data_dir) + wal, wal_bytes=wal)
+    wal = measure_wal(data_dir)
+    return Sizes(data_bytes=measure_data(data_dir) + wal, wal_bytes=wal)
 
 
 def expect_arrival(data_dir: Path, wal_stop: str, timeline: int) -> None:
@@ -78,12 +82,12 @@ def _require_arrival(connection: Connection, server: Server) -> None:
     )
     if lsn.parse_lsn(position) < lsn.parse_lsn(wal_stop) or timeline < wanted_timeline:
         raise ServerFailed(
-            f"{where(server)} came up at {position} on timeline {timeline}, "
+            f"{describe_server(server)} came up at {position} on timeline {timeline}, "
             f"before the end of its backup at {wal_stop} on timeline {wanted_timeline}: rows are missing",
             remedy="Restore again, or restore another backup.",
         )
     timelines.release(server.data_dir)
-    first_start.forget(server.data_dir)
+    first_start.remove_settings(server.data_dir)
     (server.data_dir / RESTORED).unlink()
 
 
@@ -95,7 +99,7 @@ def check_data(server: Server, data_dir: Path) -> None:
     found = (read_text(data_dir / "PG_VERSION") or "").strip()
     if not found or not (data_dir / "global" / "pg_control").is_file():
         raise ServerFailed(f"{data_dir} holds no PostgreSQL database", remedy="Initialize it, or restore a backup into it.")
-    if found != series(server.version.number):
+    if found != extract_series(server.version.number):
         raise ServerFailed(
             f"{data_dir} is of PostgreSQL {found}, and the server is {server.version.number}",
             remedy=f"Install PostgreSQL {found}.",

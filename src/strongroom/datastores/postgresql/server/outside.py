@@ -45,12 +45,12 @@ class ServerPlacement(EntryPlacement):
             for space in sorted((server.data_dir / FOLDER).iterdir()):
                 if space.is_symlink() and space.name.isdigit():
                     source = f"{FOLDER}/{space.name}"
-                    found.append(_place(server, source, Path(os.path.realpath(space)), source))
+                    found.append(_make_place(server, source, Path(os.path.realpath(space)), source))
         return found
 
     def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
         """The places that a user chose for tablespaces, by name or by location at the source."""
-        return [_place(server, name, directory, _CHOSEN) for name, directory in choices.items()]
+        return [_make_place(server, name, directory, _CHOSEN) for name, directory in choices.items()]
 
     def prepare(
         self,
@@ -61,7 +61,7 @@ class ServerPlacement(EntryPlacement):
         profile: Profile | None,
     ) -> list[Place]:
         """Create links through which tablespaces are written: the file system of the data may be too small for them."""
-        found = [_identified(place, profile) if place.source == _CHOSEN else place for place in places]
+        found = [_identify(place, profile) if place.source == _CHOSEN else place for place in places]
         if double := [source for source, count in Counter(place.source for place in found).items() if count > 1]:
             raise InvalidRequest(f"two directories are given for {', '.join(double)}", remedy="Name each tablespace once.")
         for place in found:
@@ -86,7 +86,7 @@ class ServerPlacement(EntryPlacement):
         return []
 
 
-def _place(server: Server, item: str, directory: Path, source: str) -> Place:
+def _make_place(server: Server, item: str, directory: Path, source: str) -> Place:
     """The place of a tablespace or the WAL. Servers of other versions may have files in the same directory."""
     return Place(item=item, directory=directory, entries=[rf"PG_{server.version.series}_\d+"], source=source, link=True)
 
@@ -95,8 +95,8 @@ def _is_tablespace(place: Place) -> bool:
     return place.source.startswith(f"{FOLDER}/")
 
 
-def _identified(place: Place, profile: Profile | None) -> Place:
-    spaces = tablespaces.of_profile(profile) if profile is not None else []
+def _identify(place: Place, profile: Profile | None) -> Place:
+    spaces = tablespaces.list_in_profile(profile) if profile is not None else []
     for space in spaces:
         if place.item in (space.name, space.location):
             return place.model_copy(update={"item": space.path, "source": space.path})

@@ -17,16 +17,16 @@ FOUND = "strongroom_superuser"
 _LONGEST = 63
 
 
-def superuser(data_dir: Path) -> str:
+def find_superuser(data_dir: Path) -> str:
     """A superuser of this data that can log in. Raises ConfigurationError if the file with its name is damaged."""
     found = (read_text(data_dir / FOUND) or "").removesuffix("\n")
     if is_usable(found):
         return found
     restored = read_restored_profile(data_dir)
-    return (named(restored.profile) if restored else None) or DEFAULT
+    return (find_in_profile(restored.profile) if restored else None) or DEFAULT
 
 
-def named(profile: Profile | None) -> str | None:
+def find_in_profile(profile: Profile | None) -> str | None:
     """The superuser in a profile; none if the profile names no role that can log in."""
     name = profile.facts.get(FACT) if profile else None
     return name if isinstance(name, str) and is_usable(name) else None

@@ -18,17 +18,17 @@ OLDEST = 13
 def discover(places: Sequence[Path]) -> list[Version]:
     """Complete installations of all series, newest first. Of two with the same version, the one in ``places`` is used."""
     found: dict[str, Version] = {}
-    for folder in _folders(places):
+    for folder in _list_directories(places):
         programs = {role: folder / name for role, name in PROGRAMS.items()}
-        numbers = {version_of(path) for path in programs.values()}
+        numbers = {read_version(path) for path in programs.values()}
         number = numbers.pop()
-        if numbers or number is None or key(number)[0] < OLDEST:
+        if numbers or number is None or make_sort_key(number)[0] < OLDEST:
             continue  # programs are missing or have different versions
-        found.setdefault(number, Version(datastore="postgresql", series=series(number), number=number, programs=programs))
-    return sorted(found.values(), key=lambda version: key(version.number), reverse=True)
+        found.setdefault(number, Version(datastore="postgresql", series=extract_series(number), number=number, programs=programs))
+    return sorted(found.values(), key=lambda version: make_sort_key(version.number), reverse=True)
 
 
-def _folders(places: Sequence[Path]) -> Iterator[Path]:
+def _list_directories(places: Sequence[Path]) -> Iterator[Path]:
     for place in places:
         yield place
         yield place / "bin"
@@ -38,25 +38,25 @@ def _folders(places: Sequence[Path]) -> Iterator[Path]:
     yield from installed.search_path()
 
 
-def version_of(program: Path) -> str | None:
+def read_version(program: Path) -> str | None:
     """The full version that a program reports; none if it cannot be run."""
     match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+|beta\d+|rc\d+|devel))", installed.ask_program(program, "--version") or "")
     return match[1] if match else None
 
 
-def number_in(text: str) -> str:
+def extract_number(text: str) -> str:
     """The version in a running server's text, without the packager's additions."""
     found = re.match(r"\d+(?:\.\d+|beta\d+|rc\d+|devel)", text)
     return found[0] if found else text
 
 
-def series(number: str) -> str:
+def extract_series(number: str) -> str:
     """The series of a version: ``15`` of ``15.18``, ``19`` of ``19rc1``."""
     found = re.match(r"\d+", number)
     return found[0] if found else number
 
 
-def key(number: str) -> tuple[int, ...]:
+def make_sort_key(number: str) -> tuple[int, ...]:
     """A key that sorts versions by number. Betas and release candidates come before the first release of their series."""
     found = re.fullmatch(r"(\d+)(devel|beta|rc)?\.?(\d*)", number)
     if found is None:
@@ -67,8 +67,8 @@ def key(number: str) -> tuple[int, ...]:
 
 def require_series(version: Version, number: str, what: str) -> None:
     """Raises VersionMismatch unless the installation has the series of ``number``: it cannot use files of another one."""
-    if series(number) != version.series:
+    if extract_series(number) != version.series:
         raise VersionMismatch(
             f"{what} is PostgreSQL {number}, but {version.programs['server']} is {version.number}",
-            remedy=f"Install PostgreSQL {series(number)}; a dump and reload leads to another version.",
+            remedy=f"Install PostgreSQL {extract_series(number)}; a dump and reload leads to another version.",
         )
