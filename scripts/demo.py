@@ -26,7 +26,7 @@ from demo_writer import Writer
 from rich.console import Console
 from rich.table import Table
 
-from strongroom.cli.output.values import duration, size, times
+from strongroom.cli.output.values import format_duration, format_ratio, format_size
 
 PROGRAM = Path(sys.executable).with_name("strongroom")
 console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 130)
@@ -213,7 +213,9 @@ class Demo:
             if not self.writer.alive:
                 raise Failed("the writing process died")
             time.sleep(0.05)
-        console.print(f"  loaded in {duration(time.monotonic() - began)}; from now on a process transfers money between accounts")
+        console.print(
+            f"  loaded in {format_duration(time.monotonic() - began)}; from now on a process transfers money between accounts"
+        )
 
     def add(self, fill: Any) -> None:
         """Load rows of the data set."""
@@ -282,11 +284,17 @@ class Demo:
         for title in ("Backup", "Kind", "Data size", "Stored size", "Ratio", "Time", "Rate"):
             table.add_column(title, justify="left" if title in ("Backup", "Kind") else "right")
         for backup in reversed(self.service.ask("backup", "list", "--status", "COMPLETED")):
-            rate = f"{size(backup['raw_size'] / backup['seconds'])}/s" if backup["seconds"] else ""
-            ratio = times(backup["raw_size"], backup["stored_size"])
-            took = duration(backup["seconds"])
+            rate = f"{format_size(backup['raw_size'] / backup['seconds'])}/s" if backup["seconds"] else ""
+            ratio = format_ratio(backup["raw_size"], backup["stored_size"])
+            took = format_duration(backup["seconds"])
             table.add_row(
-                backup["name"], backup["kind"], size(backup["data_size"]), size(backup["stored_size"]), ratio, took, rate
+                backup["name"],
+                backup["kind"],
+                format_size(backup["data_size"]),
+                format_size(backup["stored_size"]),
+                ratio,
+                took,
+                rate,
             )
         console.print(table)
         console.print()
@@ -294,9 +302,11 @@ class Demo:
         for title in ("Restore of inc2 to", "Time to restore", "Tables compared", "Rows compared", "Result"):
             table.add_column(title, justify="left" if title in ("Restore of inc2 to", "Result") else "right")
         for instance, took, proof in self.proofs:
-            table.add_row(instance, duration(took), str(proof.tables), f"{proof.rows:,}", "wrong" if proof.wrong else "correct")
+            table.add_row(
+                instance, format_duration(took), str(proof.tables), f"{proof.rows:,}", "wrong" if proof.wrong else "correct"
+            )
         console.print(table)
-        console.print(f"\nAll restored data is correct. The demo took {duration(seconds)}.", style="bold green")
+        console.print(f"\nAll restored data is correct. The demo took {format_duration(seconds)}.", style="bold green")
 
 
 def arguments() -> argparse.Namespace:

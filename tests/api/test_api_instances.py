@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from strongroom.api.instances.fault import wrap
+from strongroom.api.instances.fault import wrap_message
 from strongroom.catalog import Backup, Host, Instance, Job, now
 from support.site import GB, Site, told
 
@@ -138,7 +138,7 @@ def test_long_fault_is_truncated_but_its_details_are_complete(site: Site) -> Non
 
 @pytest.mark.parametrize("text", ["", "a" * 500, ": " * 200, " (" * 200, ". " * 200, "one: two (three. four): " * 20, "a\n\nb"])
 def test_wrapping_ends_and_loses_only_spaces(text: str) -> None:
-    wrapped = wrap(text)
+    wrapped = wrap_message(text)
     assert len(wrapped) <= 255
     if not wrapped.endswith("..."):
         assert wrapped.split() == text.split()

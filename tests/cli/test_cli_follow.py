@@ -13,7 +13,7 @@ import pytest
 from typer.testing import Result
 
 from strongroom.cli.connection import client
-from strongroom.cli.output.progress import Meter, figures
+from strongroom.cli.output.progress import Meter, format_figures
 from support.canned import BACKUP, DELETE_PLAN, DONE, Canned, Running, spawn
 from support.terminal import on_terminal
 
@@ -159,9 +159,9 @@ def test_remaining_time_is_shown_on_narrow_terminals() -> None:
     meter = Meter()
     meter.add(50 * MiB, 0)
     meter.add(150 * MiB, 1)
-    assert figures(job, meter) == "150.0 MiB of 300.0 MiB, 1.5 s left, 100.0 MiB/s, stored 50.0 MiB (3.0x)"
-    assert figures(job, meter, 50) == "150.0 MiB of 300.0 MiB, 1.5 s left, 100.0 MiB/s"
-    assert figures(job, meter, 40) == "150.0 MiB of 300.0 MiB, 1.5 s left"
+    assert format_figures(job, meter) == "150.0 MiB of 300.0 MiB, 1.5 s left, 100.0 MiB/s, stored 50.0 MiB (3.0x)"
+    assert format_figures(job, meter, 50) == "150.0 MiB of 300.0 MiB, 1.5 s left, 100.0 MiB/s"
+    assert format_figures(job, meter, 40) == "150.0 MiB of 300.0 MiB, 1.5 s left"
 
 
 def test_rate_covers_the_last_seconds_and_starts_again_with_a_new_attempt() -> None:
@@ -173,7 +173,7 @@ def test_rate_covers_the_last_seconds_and_starts_again_with_a_new_attempt() -> N
     assert meter.left(1550 + 500) == pytest.approx(5)
     meter.add(5, 31)
     assert meter.rate is None
-    assert figures({"kind": "backup", "done": 0, "total": None, "stored": 0}, meter) == ""
+    assert format_figures({"kind": "backup", "done": 0, "total": None, "stored": 0}, meter) == ""
     assert (
-        figures({"kind": "backup", "done": 2048, "total": 1024, "stored": 0}, meter) == "2.0 KiB"
+        format_figures({"kind": "backup", "done": 2048, "total": 1024, "stored": 0}, meter) == "2.0 KiB"
     )  # too low an estimate is not shown

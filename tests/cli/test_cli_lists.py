@@ -20,7 +20,7 @@ from strongroom.api.instances.views import STATES
 from strongroom.cli.commands import instance, job
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import parse_time
-from strongroom.cli.output.values import age
+from strongroom.cli.output.values import format_age
 from strongroom.errors import InvalidRequest
 from strongroom.flows.kind import _KINDS
 from strongroom.flows.kinds.lifecycle import TASK
@@ -237,4 +237,4 @@ def test_completion_never_asks_for_a_password(running: Running, monkeypatch: pyt
     [(5, "5 s ago"), (700, "11 min ago"), (7200, "2 h ago"), (47 * 3600, "47 h ago"), (86400 * 9, "9 days ago")],
 )
 def test_ages(seconds: int, text: str) -> None:
-    assert age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
+    assert format_age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import Result
 
-from strongroom.cli.output.values import duration, moment, safe, size, times
+from strongroom.cli.output.values import escape, format_duration, format_moment, format_ratio, format_size
 from support.canned import BACKUP, Canned
 
 Run = Callable[..., Result]
@@ -115,8 +115,8 @@ def test_databases_and_users_are_listed_from_all_pages(run: Run, canned: Canned,
 
 @given(st.text())
 def test_safe_text_is_printable(text: str) -> None:
-    assert all(c.isprintable() or c == "\n" for c in safe(text))
-    assert text.isprintable() <= (safe(text) == text)
+    assert all(c.isprintable() or c == "\n" for c in escape(text))
+    assert text.isprintable() <= (escape(text) == text)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_safe_text_is_printable(text: str) -> None:
     [(None, ""), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 * 1024**2, "1.5 GiB"), (3 * 1024**5, "3072.0 TiB")],
 )
 def test_sizes_are_readable(value: int | None, text: str) -> None:
-    assert size(value) == text
+    assert format_size(value) == text
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_sizes_are_readable(value: int | None, text: str) -> None:
     [(None, ""), (0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3725, "1 h 2 min"), (119.6, "2 min 0 s")],
 )
 def test_durations_are_readable(value: float | None, text: str) -> None:
-    assert duration(value) == text
+    assert format_duration(value) == text
 
 
 def test_ratios_and_times_are_readable() -> None:
-    assert times(300, 100) == "3.0x"
-    assert times(300, 0) == times(None, 5) == ""
-    assert moment("2026-11-21T07:00:03.21Z") == "2026-11-21 07:00:03"
-    assert moment(None) == ""
+    assert format_ratio(300, 100) == "3.0x"
+    assert format_ratio(300, 0) == format_ratio(None, 5) == ""
+    assert format_moment("2026-11-21T07:00:03.21Z") == "2026-11-21 07:00:03"
+    assert format_moment(None) == ""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from strongroom.cli.commands.restore import _directories
+from strongroom.cli.commands.restore import _parse_directories
 from strongroom.errors import InvalidRequest
 
 
 def test_tablespaces_by_name_and_by_directory() -> None:
-    assert _directories(["far=/srv/far", "/srv/a=b=/srv/c"]) == {"far": "/srv/far", "/srv/a=b": "/srv/c"}
+    assert _parse_directories(["far=/srv/far", "/srv/a=b=/srv/c"]) == {"far": "/srv/far", "/srv/a=b": "/srv/c"}
 
 
 @pytest.mark.parametrize("wrong", [["far"], ["=/srv"], ["far="], ["far=srv"], ["far=/a", "far=/b"]])
 def test_invalid_tablespaces_are_refused(wrong: list[str]) -> None:
     with pytest.raises(InvalidRequest, match="--tablespace"):
-        _directories(wrong)
+        _parse_directories(wrong)

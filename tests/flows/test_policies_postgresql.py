@@ -12,7 +12,7 @@ from strongroom.catalog import Host, Instance, Job, PolicyRun, now, open_catalog
 from strongroom.flows import open_site
 from strongroom.flows.policies.requests import attach_policy, create_policy
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.runs import job_id
+from strongroom.protection.runs import make_job_id
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.own_postgresql import OwnPostgreSQL
@@ -71,7 +71,7 @@ def test_each_run_begins_once(place: Path) -> None:
         runs = {run.id: run for run in session.query(PolicyRun)}
         jobs = session.query(Job).all()
     assert len(runs) == len({run.database_id for run in runs.values()}) == COUNT
-    assert {job.id for job in jobs} == {job_id(run, 1) for run in runs}
+    assert {job.id for job in jobs} == {make_job_id(run, 1) for run in runs}
     assert len(jobs) == COUNT
     catalog.close()
     own.end()

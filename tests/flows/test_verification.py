@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from strongroom.api.backups.views import backup_views
+from strongroom.api.backups.views import make_backup_views
 from strongroom.artifact import Location, Parent, Positions, load_verification, read_manifest
 from strongroom.catalog import Backup, Host, Job, open_catalog
 from strongroom.catalog.find import find_job
@@ -97,7 +97,7 @@ class Site:
         with self.control.catalog.read() as session:
             row = session.get(Backup, name)
             assert row is not None
-            return backup_views(session, [row])[0]
+            return make_backup_views(session, [row])[0]
 
 
 @pytest.fixture

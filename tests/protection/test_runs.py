@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.errors import InvalidRequest
-from strongroom.protection.runs import Due, Miss, Missed, Plan, cover_day, find_due, job_id, parse_blackout, run_id, spread_offset
+from strongroom.protection.runs import (
+    Due,
+    Miss,
+    Missed,
+    Plan,
+    cover_day,
+    find_due,
+    make_job_id,
+    make_run_id,
+    parse_blackout,
+    spread_offset,
+)
 from strongroom.protection.schedule import parse_schedule
 
 SUNDAY = datetime(2026, 11, 29, 1, tzinfo=UTC)  # 02:00 in Vienna
@@ -123,11 +134,11 @@ def test_offsets_are_stable_and_even() -> None:
 
 
 def test_ids_follow_from_schedule_and_nominal_time() -> None:
-    run = run_id("gold", "db1", SUNDAY)
-    assert run == run_id("gold", "db1", SUNDAY.astimezone(UTC))
-    others = {run_id("gold", "db2", SUNDAY), run_id("silver", "db1", SUNDAY), run_id("gold", "db1", SUNDAY + HOUR)}
+    run = make_run_id("gold", "db1", SUNDAY)
+    assert run == make_run_id("gold", "db1", SUNDAY.astimezone(UTC))
+    others = {make_run_id("gold", "db2", SUNDAY), make_run_id("silver", "db1", SUNDAY), make_run_id("gold", "db1", SUNDAY + HOUR)}
     assert run not in others
-    assert len({job_id(run, attempt) for attempt in (1, 2, 3)}) == 3
+    assert len({make_job_id(run, attempt) for attempt in (1, 2, 3)}) == 3
 
 
 @pytest.mark.parametrize("texts", [(), ("00:01-24:00",), ("12:00-00:00", "22:00-11:59"), ("08:00-18:00", "09:00-10:00")])

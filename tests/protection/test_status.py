@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from strongroom.protection.backups import History, KnownBackup, State
-from strongroom.protection.status import EXIT_CODES, Condition, Level, Limits, Pause, Subject, judge, summarize, worst
+from strongroom.protection.status import EXIT_CODES, Condition, Level, Limits, Pause, Subject, find_worst, judge, summarize
 
 NOW = datetime(2026, 11, 30, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -83,9 +83,9 @@ def test_a_backup_from_the_future_proves_nothing() -> None:
 
 
 def test_the_worst_level_decides_the_exit_status() -> None:
-    assert worst([Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL]) is Level.CRITICAL
-    assert worst([Level.OK, Level.WARNING, Level.UNKNOWN]) is Level.UNKNOWN
-    assert worst([]) is Level.OK
+    assert find_worst([Level.OK, Level.WARNING, Level.UNKNOWN, Level.CRITICAL]) is Level.CRITICAL
+    assert find_worst([Level.OK, Level.WARNING, Level.UNKNOWN]) is Level.UNKNOWN
+    assert find_worst([]) is Level.OK
     assert [EXIT_CODES[level] for level in Level] == [0, 1, 2, 3]
 
 

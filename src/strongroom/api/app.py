@@ -70,7 +70,7 @@ def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, meth
     app.state.control = control
     app.state.method = method
     app.add_middleware(Gate, method=method)
-    errors.install(app)
+    errors.register_handlers(app)
     for router in ROUTERS:
         if authorized not in [dependency.dependency for dependency in router.dependencies]:
             raise TypeError(f"the router {router.tags} is not from project_router: its routes would be open to everybody")

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.agent.joining import JoinReply, JoinRequest
 from strongroom.api.http.caller import CallerDep, ControlDep, project_router
-from strongroom.api.http.fields import Body, Ref, Segment, View, iso
+from strongroom.api.http.fields import Body, Ref, Segment, View, format_iso
 from strongroom.catalog import Host, Instance
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import NotFound
@@ -153,7 +153,7 @@ def show(host: Segment, caller: CallerDep, control: ControlDep) -> OneHost:
 def add(body: AddHost, caller: CallerDep, control: ControlDep) -> OneInvitation:
     """Extension: create a token with which a new host joins, or a known host joins again."""
     token, until = request_host(control, body.host.name)
-    return OneInvitation(invitation=Invitation(name=token.name, token=str(token), expires=iso(until) or ""))
+    return OneInvitation(invitation=Invitation(name=token.name, token=str(token), expires=format_iso(until) or ""))
 
 
 @router.delete("/hosts/{host}", status_code=204)
@@ -233,5 +233,5 @@ def _view(row: Host, silent: bool, embedded: bool, instances: int, problem: str)
         embedded=embedded,
         url=row.url,
         instances=instances,
-        last_seen=iso(row.seen),
+        last_seen=format_iso(row.seen),
     )

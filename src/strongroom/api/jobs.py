@@ -16,13 +16,13 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
-    known_value,
-    next_links,
+    make_next_links,
     project_router,
     reads_catalog,
     reply,
+    require_known_value,
 )
-from strongroom.api.http.fields import Link, Segment, View, iso
+from strongroom.api.http.fields import Link, Segment, View, format_iso
 from strongroom.catalog import Job, now
 from strongroom.catalog.queries import backup_names, newest_first
 from strongroom.errors import NotFound
@@ -100,7 +100,7 @@ def index(
     """Jobs of the project, newest first."""
     filters: dict[str, str] = {}
     if kind is not None:
-        filters["kind"] = known_value("kind", kind, list_kinds())
+        filters["kind"] = require_known_value("kind", kind, list_kinds())
     with control.catalog.read() as session:
         if instance_id is not None:
             filters["instance_id"] = _id(session, caller, find_instance, instance_id)
@@ -112,7 +112,7 @@ def index(
         names = backup_names(session, rows)
     seen = ManyJobs(jobs=[_view(row, names, caller) for row in rows])
     if marker:
-        seen.links = next_links(request, page, marker)
+        seen.links = make_next_links(request, page, marker)
     return reply(seen)
 
 
@@ -172,9 +172,9 @@ def _view(row: Job, names: dict[str, str], caller: Caller) -> JobView:
         message=row.message,
         events=row.events,
         attempts=row.attempts,
-        created=iso(row.created) or "",
-        started=iso(row.started),
-        finished=iso(row.finished),
+        created=format_iso(row.created) or "",
+        started=format_iso(row.started),
+        finished=format_iso(row.finished),
         seconds=round((end - row.started).total_seconds(), 3) if row.started else None,
         fault=FaultOfJob(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
         output=row.output,

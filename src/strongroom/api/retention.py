@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy import select
 
 from strongroom.api.http.caller import MAX_PAGE, Caller, CallerDep, ControlDep, ListedDep, project_router
-from strongroom.api.http.fields import OwnBody, Ref, Segment, View, iso
+from strongroom.api.http.fields import OwnBody, Ref, Segment, View, format_iso
 from strongroom.catalog import Removal
 from strongroom.flows import (
     RETENTION,
@@ -138,9 +138,9 @@ def _removal_view(row: Removal) -> RemovalView:
         instance_name=row.instance_name,
         kind=row.kind,
         stored_size=row.stored_size,
-        created=iso(row.created),
-        marked=iso(row.marked),
-        removed=iso(row.removed),
+        created=format_iso(row.created),
+        marked=format_iso(row.marked),
+        removed=format_iso(row.removed),
         reason=row.reason,
         asked_by=row.asked_by,
         policy=row.policy,

@@ -45,7 +45,7 @@ def check_tokens(settings: Settings) -> None:
         )
 
 
-def _client_of(agent: Agent) -> Callable[[], AgentClient]:
+def _make_client_factory(agent: Agent) -> Callable[[], AgentClient]:
     transport = httpx.ASGITransport(app=agent.app, raise_app_exceptions=False)
     return lambda: AgentClient(transport=transport)
 
@@ -61,7 +61,7 @@ async def serve(settings: Settings) -> None:
     catalog = open_catalog(settings)
     agent = Agent(settings) if settings.agent.embedded else None
     store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
-    control = open_site(settings, catalog, store, {settings.agent.name: _client_of(agent)} if agent else {})
+    control = open_site(settings, catalog, store, {settings.agent.name: _make_client_factory(agent)} if agent else {})
     declare_policies(control)
     connect_hosts(control)
     engine = Engine(control)

@@ -11,7 +11,7 @@ import typer
 from strongroom.cli.names import Noun
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import warn
-from strongroom.cli.output.values import age, moment, size
+from strongroom.cli.output.values import format_age, format_moment, format_size
 from strongroom.cli.session import Session, confirm
 from strongroom.errors import Conflict
 
@@ -21,23 +21,23 @@ NAMED = 10
 """How many backups a question lists."""
 
 
-def _names(value: Sequence[Mapping[str, Any]] | None) -> str:
-    return "\n".join(f"{b['name']} ({b['kind']}, {size(b['stored_size']) or 'nothing stored'})" for b in value or [])
+def _format_names(value: Sequence[Mapping[str, Any]] | None) -> str:
+    return "\n".join(f"{b['name']} ({b['kind']}, {format_size(b['stored_size']) or 'nothing stored'})" for b in value or [])
 
 
-def _jobs(value: Sequence[Mapping[str, Any]] | None) -> str:
+def _format_jobs(value: Sequence[Mapping[str, Any]] | None) -> str:
     return ", ".join(f"{job['kind']} {job['id']}" for job in value or [])
 
 
-def _kept(value: Mapping[str, Any] | None) -> str:
-    return f"{value['name']}, taken {moment(value['created'])} UTC" if value else "none"
+def _format_kept(value: Mapping[str, Any] | None) -> str:
+    return f"{value['name']}, taken {format_moment(value['created'])} UTC" if value else "none"
 
 
-def _verified(value: Mapping[str, Any] | None) -> str:
-    return f"{value['name']}, verified {moment(value['verified'])} UTC" if value else "none"
+def _format_verified(value: Mapping[str, Any] | None) -> str:
+    return f"{value['name']}, verified {format_moment(value['verified'])} UTC" if value else "none"
 
 
-def _refused(value: Sequence[Mapping[str, Any]] | None) -> str:
+def _format_refusals(value: Sequence[Mapping[str, Any]] | None) -> str:
     return "\n".join(f"{r['message']}. {r['remedy']}" for r in value or [])
 
 
@@ -46,17 +46,17 @@ PLAN = [
     Column("Name", "name"),
     Column("ID", "id"),
     Column("Allowed", "allowed"),
-    Column("Refused", "refused", _refused),
+    Column("Refused", "refused", _format_refusals),
     Column("Adopted", "adopted"),
     Column("Nodes", "nodes"),
-    Column("Data", "bytes", size),
-    Column("Previous data", "old_bytes", size),
-    Column("Backups", "backups", _names),
-    Column("Removed after", "sweep_at", moment),
-    Column("Cancels", "jobs", _jobs),
+    Column("Data", "bytes", format_size),
+    Column("Previous data", "old_bytes", format_size),
+    Column("Backups", "backups", _format_names),
+    Column("Removed after", "sweep_at", format_moment),
+    Column("Cancels", "jobs", _format_jobs),
     Column("Remaining backups", "kept"),
-    Column("Newest", "newest", _kept),
-    Column("Newest verified", "newest_verified", _verified),
+    Column("Newest", "newest", _format_kept),
+    Column("Newest verified", "newest_verified", _format_verified),
 ]
 
 
@@ -73,7 +73,7 @@ def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wai
         if found["refused"]:
             refusal = found["refused"][0]
             raise Conflict(refusal["message"], remedy=refusal["remedy"])
-        for line in describe(found):
+        for line in describe_plan(found):
             warn(line)
         which = f"{noun} {found['name']}{' and all that depend on it' if query.get('cascade') else ''}"
         confirm(f"Delete {which}{'' if found.get('sweep_at') else ' permanently'}?", yes)
@@ -83,26 +83,28 @@ def delete(session: Session, noun: Noun, ref: str, *, plan: bool, yes: bool, wai
     return job
 
 
-def describe(plan: Mapping[str, Any]) -> list[str]:
+def describe_plan(plan: Mapping[str, Any]) -> list[str]:
     """The plan in sentences, for confirmation."""
     name = f"{plan['noun']} {plan['name']} ({plan['id'][:8]})"
     if plan["noun"] == "backup":
-        lines = [f"This deletes {len(plan['backups'])} backups, {size(plan['bytes'])} in the store:"]
+        lines = [f"This deletes {len(plan['backups'])} backups, {format_size(plan['bytes'])} in the store:"]
         if len(plan["backups"]) == 1:
-            lines = [f"This deletes {name}, {size(plan['bytes'])} in the store:"]
-        lines += [f"  {line}" for line in _names(plan["backups"][:NAMED]).splitlines()]
+            lines = [f"This deletes {name}, {format_size(plan['bytes'])} in the store:"]
+        lines += [f"  {line}" for line in _format_names(plan["backups"][:NAMED]).splitlines()]
         lines += [f"  and {len(plan['backups']) - NAMED} more"] if len(plan["backups"]) > NAMED else []
         if plan.get("sweep_at"):
-            lines.append(f"Until {moment(plan['sweep_at'])} UTC, the data stays in the store: `strongroom backup undelete`.")
+            lines.append(
+                f"Until {format_moment(plan['sweep_at'])} UTC, the data stays in the store: `strongroom backup undelete`."
+            )
         return [*lines, *_describe_rest(plan, "backups of the same instance")]
     if plan["adopted"]:
         lines = [f"{name} is adopted: only its record is deleted. Its server keeps running, and its data is not changed."]
     else:
         nodes = f" with its nodes {', '.join(plan['nodes'])}" if plan["nodes"] else ""
-        old = f", and {size(plan['old_bytes'])} of previous data that restores kept" if plan["old_bytes"] else ""
-        lines = [f"This stops {name}{nodes} and deletes {size(plan['bytes'])} of data{old}."]
+        old = f", and {format_size(plan['old_bytes'])} of previous data that restores kept" if plan["old_bytes"] else ""
+        lines = [f"This stops {name}{nodes} and deletes {format_size(plan['bytes'])} of data{old}."]
     if plan["jobs"]:
-        lines.append(f"It cancels running jobs: {_jobs(plan['jobs'])}.")
+        lines.append(f"It cancels running jobs: {_format_jobs(plan['jobs'])}.")
     return [*lines, *_describe_rest(plan, "of its backups")]
 
 
@@ -121,4 +123,4 @@ def _describe_rest(plan: Mapping[str, Any], which: str) -> list[str]:
 
 
 def _describe_age(backup: Mapping[str, Any], field: str, now: datetime) -> str:
-    return f"{backup['name']} ({age(backup[field], now)})"
+    return f"{backup['name']} ({format_age(backup[field], now)})"

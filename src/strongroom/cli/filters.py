@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.output.columns import Column
-from strongroom.cli.output.values import instant
+from strongroom.cli.output.values import parse_moment
 from strongroom.errors import InvalidRequest
 from strongroom.protection.durations import parse_duration
 
@@ -40,7 +40,7 @@ def require_known(option: str, values: Sequence[str] | None, known: Sequence[str
 def parse_time(text: str, now: datetime) -> datetime:
     """Parse a time or an age. Raises InvalidRequest."""
     with suppress(ValueError, OverflowError):
-        return instant(text)
+        return parse_moment(text)
     try:
         return now - parse_duration(text)
     except InvalidRequest:
@@ -98,9 +98,9 @@ class Filters:
 
     def _wanted(self, items: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         for item in items:
-            if self.since and instant(item["created"]) < self.since:
+            if self.since and parse_moment(item["created"]) < self.since:
                 return
-            if self.until and instant(item["created"]) >= self.until:
+            if self.until and parse_moment(item["created"]) >= self.until:
                 continue
             if all(str(item.get(name)).lower() in values for name, values in self.fields):
                 yield item

@@ -19,7 +19,7 @@ from strongroom.cli.output.columns import Times
 from strongroom.cli.output.progress import follow
 from strongroom.cli.output.remarks import Remarks, note, warn
 from strongroom.cli.output.tables import Format, Output
-from strongroom.cli.output.values import safe
+from strongroom.cli.output.values import escape
 from strongroom.errors import (
     Busy,
     Conflict,
@@ -113,7 +113,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidRequest("confirmation required, and there is no terminal", remedy="Pass --yes to confirm.")
-    typer.confirm(safe(question), abort=True, err=True)
+    typer.confirm(escape(question), abort=True, err=True)
 
 
 def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -149,7 +149,7 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
 
             Remarks.quiet = quiet
             who: dict[str, Any] = {"url": url, "project": project, "username": username, "os_cloud": os_cloud}
-            who |= {"auth_password_file": auth_password_file} | _given_before(context)
+            who |= {"auth_password_file": auth_password_file} | _find_given_before(context)
             with handle_errors():
                 client = Client(
                     who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
@@ -159,9 +159,9 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
                 finally:
                     client.close()
 
-        own = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in _parameters(function)[1:]]
+        own = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in _make_parameters(function)[1:]]
         common_hints = typing.get_type_hints(run, include_extras=True)
-        common = [p.replace(annotation=common_hints[p.name]) for p in _parameters(run) if p.kind is p.KEYWORD_ONLY]
+        common = [p.replace(annotation=common_hints[p.name]) for p in _make_parameters(run) if p.kind is p.KEYWORD_ONLY]
         run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
@@ -171,7 +171,7 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
     return declare
 
 
-def _given_before(context: typer.Context) -> dict[str, Any]:
+def _find_given_before(context: typer.Context) -> dict[str, Any]:
     """Options before the command that are not repeated after it."""
     root = context.find_root()
     return {name: value for name, value in root.params.items() if _is_given(root, name) and not _is_given(context, name)}
@@ -187,7 +187,7 @@ def epilog(example: str) -> str:
     return "Example:\n\n\b\n" + "\n".join(f"  {line}" for line in example.splitlines())
 
 
-def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
+def _make_parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
 
 

@@ -89,7 +89,7 @@ def decide(
     reasons: dict[str, list[str]] = {backup.id: [] for backup in history.backups}
     good = [b for b in reversed(history.backups) if history.is_good(b) and b.point <= now + FUTURE]
     for backup in history.backups:
-        reasons[backup.id] += _exempt(history, backup, now, backup.id in holds, backup.id in leases)
+        reasons[backup.id] += _list_exemptions(history, backup, now, backup.id in holds, backup.id in leases)
     if good:
         reasons[good[0].id].append("newest good")
         if proven := next((backup for backup in good if history.is_verified(backup)), None):
@@ -107,7 +107,7 @@ def decide(
     return {backup.id: Decision(backup, tuple(reasons[backup.id])) for backup in history.backups}
 
 
-def _exempt(history: History, backup: KnownBackup, now: datetime, held: bool, leased: bool) -> list[str]:
+def _list_exemptions(history: History, backup: KnownBackup, now: datetime, held: bool, leased: bool) -> list[str]:
     """Reasons that do not depend on the policy."""
     reasons = []
     if held:

@@ -143,17 +143,17 @@ def find_due(
     earlier = [time for time, _ in pending[:-1]]
     if earlier and (oldest := plan.next_after(handled)) is not None:
         earlier[0] = oldest[0]
-    missed = [_miss(earlier, Miss.SERVICE_DOWN)] if earlier else []
+    missed = [_make_missed(earlier, Miss.SERVICE_DOWN)] if earlier else []
     is_late = now - nominal > plan.spread + GRACE
     end = plan.find_blackout_end(now)
     if obstacle is not None:
-        return Due(None, kind, (*missed, _miss([nominal], obstacle)), nominal, wake)
+        return Due(None, kind, (*missed, _make_missed([nominal], obstacle)), nominal, wake)
     if end is not None:
         if wake is None or end < wake:
             return Due(None, kind, (), handled, end)
-        return Due(None, kind, (*missed, _miss([nominal], Miss.BLACKOUT)), nominal, wake)
+        return Due(None, kind, (*missed, _make_missed([nominal], Miss.BLACKOUT)), nominal, wake)
     if is_late and is_near(wake, nominal, now):
-        return Due(None, kind, (_miss([*earlier, nominal], Miss.SERVICE_DOWN),), nominal, wake)
+        return Due(None, kind, (_make_missed([*earlier, nominal], Miss.SERVICE_DOWN),), nominal, wake)
     return Due(nominal, kind, tuple(missed), nominal, wake)
 
 
@@ -171,17 +171,17 @@ def spread_offset(policy: str, database: str, spread: timedelta) -> timedelta:
     return timedelta(seconds=int.from_bytes(digest[:8]) % seconds)
 
 
-def run_id(policy: str, database: str, nominal: datetime) -> str:
+def make_run_id(policy: str, database: str, nominal: datetime) -> str:
     """The id of the run: the same for every control plane that finds it due."""
     return str(uuid5(NAMESPACE_URL, f"strongroom:run:{policy}|{database}|{int(nominal.timestamp())}"))
 
 
-def missed_id(policy: str, database: str, first: datetime) -> str:
+def make_missed_id(policy: str, database: str, first: datetime) -> str:
     """The id of the row for missed runs. Another one than the run's: after a wrong clock it may still happen."""
     return str(uuid5(NAMESPACE_URL, f"strongroom:missed:{policy}|{database}|{int(first.timestamp())}"))
 
 
-def job_id(run: str, attempt: int) -> str:
+def make_job_id(run: str, attempt: int) -> str:
     """The id of the job of an attempt (1, 2, …) of the run."""
     return str(uuid5(NAMESPACE_URL, f"strongroom:attempt:{run}|{attempt}"))
 
@@ -221,19 +221,19 @@ def _list_times(plan: Plan, after: datetime, until: datetime) -> Iterable[tuple[
     step = timedelta(days=2)
     start = after
     while until - start > step:  # no loop over years: skip to where the newest ones are
-        listed = list(takewhile(lambda found: found[0] <= until, _first(times(start), _MOST_LISTED)))
+        listed = list(takewhile(lambda found: found[0] <= until, _take_first(times(start), _MOST_LISTED)))
         if len(listed) < _MOST_LISTED:
             return listed
         start += max(step, (until - start) / 2)
     return list(takewhile(lambda found: found[0] <= until, times(start)))
 
 
-def _first(times: Iterable[tuple[datetime, Kind]], count: int) -> Iterable[tuple[datetime, Kind]]:
+def _take_first(times: Iterable[tuple[datetime, Kind]], count: int) -> Iterable[tuple[datetime, Kind]]:
     for number, found in enumerate(times, start=1):
         yield found
         if number == count:
             return
 
 
-def _miss(times: Sequence[datetime], reason: Miss) -> Missed:
+def _make_missed(times: Sequence[datetime], reason: Miss) -> Missed:
     return Missed(times[0], times[-1], len(times), reason)

@@ -115,23 +115,23 @@ def judge(subject: Subject, now: datetime) -> list[Finding]:
     return sorted(findings, key=lambda finding: order.index(finding.condition))
 
 
-def worst(levels: Iterable[Level]) -> Level:
+def find_worst(levels: Iterable[Level]) -> Level:
     """The level of all together: critical, then unknown, then warning."""
     found = set(levels)
     return next((level for level in _SEVERITY if level in found), Level.OK)
 
 
-def newest_point(history: History, now: datetime) -> datetime | None:
+def find_newest_point(history: History, now: datetime) -> datetime | None:
     """The newest moment that can be restored."""
     return max((b.point for b in history.backups if history.is_good(b) and b.point <= now + FUTURE), default=None)
 
 
-def newest_proof(history: History, now: datetime) -> datetime | None:
+def find_newest_proof(history: History, now: datetime) -> datetime | None:
     """The newest moment that can be restored from a chain that was verified."""
     return max((b.point for b in history.backups if history.is_verified(b) and b.point <= now + FUTURE), default=None)
 
 
-def _is_damaged(subject: Subject, now: datetime) -> Finding | None:
+def _check_damage(subject: Subject, now: datetime) -> Finding | None:
     bad = [
         backup for backup in subject.history.backups if (backup.damaged or backup.state is State.MISSING) and not backup.imported
     ]
@@ -142,7 +142,7 @@ def _is_damaged(subject: Subject, now: datetime) -> Finding | None:
     if later:  # a newer full replaces what is damaged; the damaged one stays listed
         return None
     what = "is not in the store" if newest.state is State.MISSING else "is damaged"
-    point = newest_point(subject.history, now)
+    point = find_newest_point(subject.history, now)
     until = f" Restorable until then: {point:%Y-%m-%d %H:%M} UTC." if point else " Nothing else can be restored."
     return Finding(
         Condition.DAMAGED,
@@ -152,12 +152,12 @@ def _is_damaged(subject: Subject, now: datetime) -> Finding | None:
     )
 
 
-def _is_unprotected(subject: Subject, now: datetime) -> Finding | None:
+def _check_protection(subject: Subject, now: datetime) -> Finding | None:
     is_new = now - subject.created < FIRST_DAY
     if subject.limits is None:
         level = Level.WARNING if is_new else Level.CRITICAL
         return Finding(Condition.UNPROTECTED, level, "no policy applies", f"strongroom policy attach POLICY {subject.name}")
-    if newest_point(subject.history, now) is None:
+    if find_newest_point(subject.history, now) is None:
         level = Level.WARNING if is_new and not subject.last_error else Level.CRITICAL
         return Finding(
             Condition.UNPROTECTED,
@@ -168,8 +168,8 @@ def _is_unprotected(subject: Subject, now: datetime) -> Finding | None:
     return None
 
 
-def _is_late(subject: Subject, now: datetime) -> Finding | None:
-    point = newest_point(subject.history, now)
+def _check_age(subject: Subject, now: datetime) -> Finding | None:
+    point = find_newest_point(subject.history, now)
     if subject.limits is None or point is None or now - point <= subject.limits.max_age:
         return None
     why = f"; the last run failed: {subject.last_error}" if subject.last_error else ""
@@ -182,7 +182,7 @@ def _is_late(subject: Subject, now: datetime) -> Finding | None:
     )
 
 
-def _is_unknown(subject: Subject, now: datetime) -> Finding | None:
+def _check_knowledge(subject: Subject, now: datetime) -> Finding | None:
     if subject.limits is None or (subject.facts_at is not None and now - subject.facts_at <= FACTS_AGE):
         return None
     since = f"since {subject.facts_at:%Y-%m-%d %H:%M} UTC" if subject.facts_at else "yet"
@@ -194,16 +194,16 @@ def _is_unknown(subject: Subject, now: datetime) -> Finding | None:
     )
 
 
-def _is_failing(subject: Subject, now: datetime) -> Finding | None:
+def _check_runs(subject: Subject, now: datetime) -> Finding | None:
     if not subject.last_error or subject.limits is None:
         return None
     return Finding(Condition.FAILING, Level.WARNING, f"the last run failed: {subject.last_error}", subject.last_remedy)
 
 
-def _is_unverified(subject: Subject, now: datetime) -> Finding | None:
-    if subject.limits is None or not subject.limits.needs_proof or newest_point(subject.history, now) is None:
+def _check_verification(subject: Subject, now: datetime) -> Finding | None:
+    if subject.limits is None or not subject.limits.needs_proof or find_newest_point(subject.history, now) is None:
         return None
-    proof = newest_proof(subject.history, now)
+    proof = find_newest_proof(subject.history, now)
     remedy = "strongroom backup verify BACKUP --prepare"
     if proof is None:
         return Finding(Condition.UNVERIFIED, Level.WARNING, "no backup was verified", remedy)
@@ -219,7 +219,7 @@ def _is_unverified(subject: Subject, now: datetime) -> Finding | None:
     )
 
 
-def _is_paused(subject: Subject, now: datetime) -> Finding | None:
+def _check_pause(subject: Subject, now: datetime) -> Finding | None:
     pause = subject.pause
     if pause is None or (pause.until is not None and now >= pause.until):
         return None
@@ -234,7 +234,7 @@ def _is_paused(subject: Subject, now: datetime) -> Finding | None:
 
 
 def _describe_age(subject: Subject, now: datetime) -> str:
-    point = newest_point(subject.history, now)
+    point = find_newest_point(subject.history, now)
     return f"the newest backup is {format_duration(_round(now - point))} old" if point else "nothing can be restored"
 
 
@@ -244,12 +244,12 @@ def _round(age: timedelta) -> timedelta:
     return max(timedelta(0), age // step * step)
 
 
-_CHECKS = (_is_damaged, _is_unprotected, _is_late, _is_unknown, _is_failing, _is_unverified, _is_paused)
+_CHECKS = (_check_damage, _check_protection, _check_age, _check_knowledge, _check_runs, _check_verification, _check_pause)
 
 
 def summarize(states: Sequence[Finding]) -> str:
     """The first line for a monitoring system: level, counts, performance data. ``states``: the first finding of each database."""
-    level = worst(finding.level for finding in states)
+    level = find_worst(finding.level for finding in states)
     counts = {condition: sum(finding.condition is condition for finding in states) for condition in Condition}
     troubled = [f"{count} {name}" for name, count in counts.items() if count and name is not Condition.PROTECTED]
     text = f"{', '.join(troubled)} of {len(states)}" if troubled else f"{len(states)} protected"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from strongroom import datastores
 from strongroom.api.backups.requests import BackupAction, CreateBackup
-from strongroom.api.backups.views import ManyBackups, OneBackup, backup_view, backup_views
+from strongroom.api.backups.views import ManyBackups, OneBackup, make_backup_view, make_backup_views
 from strongroom.api.http.caller import (
     JOB_HEADER,
     Caller,
@@ -18,11 +18,11 @@ from strongroom.api.http.caller import (
     ListedDep,
     PageDep,
     accepted,
-    known_value,
-    next_links,
+    make_next_links,
     project_router,
     reads_catalog,
     reply,
+    require_known_value,
 )
 from strongroom.api.http.fields import (
     Name,
@@ -78,7 +78,7 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
             size=requested.restore_from.size,
             admin=caller.principal.is_admin,
         )
-        return OneBackup(backup=backup_view(recorded, None, restorable=True))
+        return OneBackup(backup=make_backup_view(recorded, None, restorable=True))
     if requested.import_from is not None:
         row, job = request_import(
             control,
@@ -93,7 +93,7 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
             paths=caller.may_operate(),
         )
         response.headers[JOB_HEADER] = job.id
-        return OneBackup(backup=backup_view(row, job.id, restorable=False))
+        return OneBackup(backup=make_backup_view(row, job.id, restorable=False))
     if requested.storage_driver == "cinder":
         raise InvalidRequest("storage_driver cinder is not supported", remedy="Leave it out.")
     if not requested.instance:
@@ -111,7 +111,7 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
         damaged_pages=requested.damaged_pages,
     )
     response.headers[JOB_HEADER] = job.id
-    return OneBackup(backup=backup_view(row, job.id, restorable=False))
+    return OneBackup(backup=make_backup_view(row, job.id, restorable=False))
 
 
 @router.get("/backups", response_model=ManyBackups)
@@ -138,7 +138,7 @@ def index(
     if not trashed:
         filters["trashed"] = False
     if status is not None:
-        filters["status"] = known_value(
+        filters["status"] = require_known_value(
             "status", status, [state for state in BACKUPS.states if state not in (CREATED, "DELETED")]
         )
     with control.catalog.read() as session:
@@ -147,9 +147,9 @@ def index(
         if datastore is not None:
             filters["datastore"] = _datastore(datastore)
         rows, following = newest_first(session, Backup, Page(page.limit, marker or None), project, filters)
-        seen = ManyBackups(backups=backup_views(session, rows))
+        seen = ManyBackups(backups=make_backup_views(session, rows))
     if following:
-        seen.links = next_links(request, page, f"{following}~{instance_id}" if instance_id else following)
+        seen.links = make_next_links(request, page, f"{following}~{instance_id}" if instance_id else following)
     return reply(seen)
 
 
@@ -163,9 +163,9 @@ def of_instance(
         owner = find_instance(session, caller.project, instance)
         filters = {"instance_id": owner.id} | ({} if trashed else {"trashed": False})
         rows, marker = newest_first(session, Backup, page, owner.project, filters)
-        seen = ManyBackups(backups=backup_views(session, rows))
+        seen = ManyBackups(backups=make_backup_views(session, rows))
     if marker:
-        seen.links = next_links(request, page, marker)
+        seen.links = make_next_links(request, page, marker)
     return reply(seen)
 
 
@@ -177,7 +177,7 @@ def show(backup: Segment, caller: CallerDep, control: ControlDep, trashed: Trash
         row = find_backup(session, caller.project, backup)
         if row.trashed and not trashed:
             raise NotFound(f"backup {backup} is deleted", remedy=f"Take it back: `strongroom backup undelete {row.id}`.")
-        (seen,) = backup_views(session, [row])
+        (seen,) = make_backup_views(session, [row])
     return reply(OneBackup(backup=seen.model_copy(update={"profile": row.profile})))
 
 

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from strongroom.api.http.fields import (
     Link,
     View,
-    gigabytes,
-    iso,
-    naive,
+    format_gigabytes,
+    format_iso,
+    format_naive,
 )
 from strongroom.artifact import Level, Pages
 from strongroom.catalog import Backup, Expiration, Hold
@@ -136,14 +136,14 @@ class ManyBackups(View):
     links: list[Link] = Field(default_factory=list)
 
 
-def backup_views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
+def make_backup_views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
     jobs = newest_jobs(session, Backup, [row.id for row in rows])
     broken = broken_chains(session, [row for row in rows if row.status not in Backup.RUNNING])
     reasons = explain_broken(session, broken) if broken else {}
     damaged = damaged_pages(session, rows)
     marks, holds = find_marks(session, [row.id for row in rows]), list_holds(session)
     return [
-        backup_view(
+        make_backup_view(
             row,
             jobs.get(row.id),
             restorable=row.id not in broken and row.status not in Backup.RUNNING,
@@ -157,7 +157,7 @@ def backup_views(session: Session, rows: Sequence[Backup]) -> list[BackupView]:
     ]
 
 
-def backup_view(
+def make_backup_view(
     row: Backup,
     job_id: str | None,
     *,
@@ -178,9 +178,9 @@ def backup_view(
         parent_id=row.parent_id,
         status=row.status,
         locationRef=row.location,
-        size=gigabytes(row.data_size),
-        created=naive(row.created),
-        updated=naive(row.updated),
+        size=format_gigabytes(row.data_size),
+        created=format_naive(row.created),
+        updated=format_naive(row.updated),
         datastore=DatastoreOfBackup(type=row.datastore, version=row.series, version_id=version_id(row.datastore, row.series)),
         instance_name=row.instance_name,
         cluster_id=row.cluster_id,
@@ -194,30 +194,30 @@ def backup_view(
         stored_size=row.stored_size,
         codec=row.codec,
         encrypted=row.encrypted,
-        started=iso(row.started),
-        finished=iso(row.finished),
+        started=format_iso(row.started),
+        finished=format_iso(row.finished),
         seconds=round((row.finished - row.started).total_seconds(), 3) if row.started and row.finished else None,
         profile=None,
         reason=row.reason,
         fault=FaultOfBackup(code=fault["code"], message=fault["message"], remedy=fault.get("remedy", "")) if fault else None,
-        verified=verified_view(verified, reason if is_parent_bad else None) if verified else None,
+        verified=make_verified_view(verified, reason if is_parent_bad else None) if verified else None,
         positions=row.positions,
         protected=row.protected,
         restorable=restorable,
         unrestorable_reason=reason,
         job_id=job_id,
-        sweep_at=iso(mark.sweep_at) if mark else None,
+        sweep_at=format_iso(mark.sweep_at) if mark else None,
         expired_because=mark.reason if mark else None,
         trashed=row.trashed,
-        hold=_hold_view(hold) if hold else None,
+        hold=_make_hold_view(hold) if hold else None,
     )
 
 
-def _hold_view(hold: Hold) -> HoldView:
-    return HoldView(reason=hold.reason, until=iso(hold.until), held_by=hold.held_by, created=iso(hold.created))
+def _make_hold_view(hold: Hold) -> HoldView:
+    return HoldView(reason=hold.reason, until=format_iso(hold.until), held_by=hold.held_by, created=format_iso(hold.created))
 
 
-def verified_view(result: Mapping[str, Any], parent: str | None) -> Verified:
+def make_verified_view(result: Mapping[str, Any], parent: str | None) -> Verified:
     """``parent``: why an ancestor cannot be restored, which overrides a good result."""
     return Verified(
         at=result["at"].replace("+00:00", "Z"),

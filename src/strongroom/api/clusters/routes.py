@@ -26,13 +26,13 @@ from strongroom.api.http.caller import (
     ControlDep,
     PageDep,
     accepted,
-    next_links,
+    make_next_links,
     project_router,
     reads_catalog,
     reply,
 )
 from strongroom.api.http.fields import Segment, View
-from strongroom.api.instances.views import OneInstance, views
+from strongroom.api.instances.views import OneInstance, make_views
 from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
@@ -144,7 +144,7 @@ def index(request: Request, caller: CallerDep, control: ControlDep, page: PageDe
         rows, marker = newest_first(session, Cluster, page, caller.project)
         seen = ManyClusters(clusters=cluster_views(session, rows, caller))
     if marker:
-        seen.links = next_links(request, page, marker)
+        seen.links = make_next_links(request, page, marker)
     return reply(seen)
 
 
@@ -169,7 +169,7 @@ def node(cluster: Segment, instance: Segment, caller: CallerDep, control: Contro
             raise NotFound(
                 f"instance {instance} is not a node of cluster {row.name}", remedy=f"See `strongroom cluster show {row.name}`."
             )
-        (seen,) = views(session, [member], caller, control.settings.service.region)
+        (seen,) = make_views(session, [member], caller, control.settings.service.region)
     return reply(OneInstance(instance=seen))
 
 

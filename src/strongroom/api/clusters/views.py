@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.api.http.caller import Caller
-from strongroom.api.http.fields import Link, View, naive
-from strongroom.api.instances.views import Fault, FlavorLink, VolumeOf, fault_view, operating_status, status
+from strongroom.api.http.fields import Link, View, format_naive
+from strongroom.api.instances.views import Fault, FlavorLink, VolumeOf, choose_operating_status, choose_status, make_fault_view
 from strongroom.catalog import Backup, Cluster, Instance, Run
 from strongroom.catalog.find import nodes_of, open_run
 from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
@@ -171,8 +171,8 @@ def _view(
         id=row.id,
         name=row.name,
         task=TaskOf(id=task_id, name=task, description=description),
-        created=naive(row.created),
-        updated=naive(row.updated),
+        created=format_naive(row.created),
+        updated=format_naive(row.updated),
         links=caller.links("clusters", row.id),
         datastore=DatastoreOfCluster(type=row.datastore, version=row.series),
         ip=[node.address for node in nodes if node.address],
@@ -185,7 +185,7 @@ def _view(
         job_id=job_id,
     )
     if row.fault:
-        view.fault = fault_view(row.fault)
+        view.fault = make_fault_view(row.fault)
     return view
 
 
@@ -209,13 +209,13 @@ def _node(node: Instance, caller: Caller, backup: Backup | None, silent: bool, b
         id=node.id,
         name=node.name,
         type="member",
-        status=status(node, backing_up),
+        status=choose_status(node, backing_up),
         flavor=FlavorLink(id=node.flavor, links=caller.links("flavors", node.flavor)),
         volume=VolumeOf(size=node.volume_size),
         ip=[node.address] if node.address else [],
         links=caller.links("instances", node.id),
         node=node.node or node.name,
-        operating_status=operating_status(node, silent),
+        operating_status=choose_operating_status(node, silent),
         state="silent" if silent else state,
         position=f"{uuid}:{seqno}" if uuid and seqno else None,
         last_backup=backup.name if backup is not None and backup.instance_id == node.id else None,

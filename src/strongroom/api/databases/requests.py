@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from strongroom.api.http.fields import Body, Text, plain
+from strongroom.api.http.fields import Body, Text, require_plain
 from strongroom.datastores import DatabaseSpec, UserSpec
 from strongroom.errors import InvalidRequest
 
-DatabaseName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(plain)]
-UserName = Annotated[str, StringConstraints(min_length=1, max_length=80), AfterValidator(plain)]
-HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
-Password = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(plain)]
+DatabaseName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(require_plain)]
+UserName = Annotated[str, StringConstraints(min_length=1, max_length=80), AfterValidator(require_plain)]
+HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain)]
+Password = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(require_plain)]
 
 
 class DatabaseBody(Body):

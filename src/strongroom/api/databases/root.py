@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from strongroom.api.databases.routes import connect_server
 from strongroom.api.http.caller import CallerDep, ControlDep, project_router
-from strongroom.api.http.fields import Body, Segment, View, plain
+from strongroom.api.http.fields import Body, Segment, View, require_plain
 from strongroom.catalog import Instance, now
 from strongroom.flows import Site
 
@@ -21,7 +21,7 @@ router = project_router("databases and users")
 class RootPassword(Body):
     """The password to set. If it is empty or missing, one is generated."""
 
-    password: Annotated[str, StringConstraints(max_length=1024), AfterValidator(plain)] = Field("", repr=False)
+    password: Annotated[str, StringConstraints(max_length=1024), AfterValidator(require_plain)] = Field("", repr=False)
 
 
 class RootEnabled(View):

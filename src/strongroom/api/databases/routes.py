@@ -11,7 +11,7 @@ from pydantic import Field
 
 from strongroom.agent.client import AgentClient
 from strongroom.api.databases.requests import DatabaseBody, database_specs
-from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names, project_router
+from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, make_page_of_names, project_router
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
 from strongroom.errors import Busy, ServerFailed
@@ -70,7 +70,7 @@ async def index(instance: Segment, request: Request, caller: CallerDep, control:
     """Databases of the instance by name, without system databases."""
     async with connect_server(control, caller.project, instance) as (agent, row):
         found = {d.name: d for d in await agent.databases(row.id)}
-    names, links = page_of_names(request, page, found)
+    names, links = make_page_of_names(request, page, found)
     reply = ManyDatabases(databases=[DatabaseView(**found[name].model_dump()) for name in names])
     if links:
         reply.links = links

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from strongroom import datastores
 from strongroom.api.databases.requests import DatabaseRef, HostName, Password, UserBody, UserName, parse_user, user_specs
 from strongroom.api.databases.routes import connect_server
-from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, page_of_names, project_router
+from strongroom.api.http.caller import CallerDep, ControlDep, PageDep, accepted, make_page_of_names, project_router
 from strongroom.api.http.fields import Body, Link, Segment, View
 from strongroom.catalog import Instance
 from strongroom.datastores import UserChange, UserSpec
@@ -129,7 +129,7 @@ async def index(instance: Segment, request: Request, caller: CallerDep, control:
     """Users of the instance by name, without system users."""
     async with connect_server(control, caller.project, instance) as (agent, row):
         found = {f"{u.name}@{u.host}": u for u in await agent.users(row.id)}
-    names, links = page_of_names(request, page, found)
+    names, links = make_page_of_names(request, page, found)
     reply = ManyUsers(users=[_view(found[name]) for name in names])
     if links:
         reply.links = links

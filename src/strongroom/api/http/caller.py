@@ -165,7 +165,7 @@ PageDep = Annotated[Page, Depends(_page)]
 ListedDep = Annotated[str | None, Depends(_listed)]
 
 
-def known_value(name: str, value: str, known: Sequence[str]) -> str:
+def require_known_value(name: str, value: str, known: Sequence[str]) -> str:
     """The value of a filter. Raises InvalidRequest, with a suggestion, if no row can have it."""
     if value in known:
         return value
@@ -175,7 +175,7 @@ def known_value(name: str, value: str, known: Sequence[str]) -> str:
     raise InvalidRequest(f"query parameter {name}: {value[:64]!r} is unknown", remedy=f"{hint}Known are: {', '.join(known)}.")
 
 
-def next_links(request: Request, page: Page, marker: str) -> list[Link]:
+def make_next_links(request: Request, page: Page, marker: str) -> list[Link]:
     """The link to the next page, with the filters of this one."""
     query = urlencode({**request.query_params, "limit": page.limit, "marker": marker})
     return [Link(href=f"{str(request.base_url).rstrip('/')}{request.scope['raw_path'].decode('latin-1')}?{query}", rel="next")]
@@ -192,8 +192,8 @@ def accepted(job: Job | None = None) -> Response:
     return Response(status_code=202, headers=headers, media_type="application/json")
 
 
-def page_of_names(request: Request, page: Page, names: Iterable[str]) -> tuple[list[str], list[Link]]:
+def make_page_of_names(request: Request, page: Page, names: Iterable[str]) -> tuple[list[str], list[Link]]:
     """One page of a list sorted by name, and the link to the next page, if any. The marker is the last name."""
     rest = sorted(name for name in names if page.marker is None or name > page.marker)
     shown = rest[: page.limit]
-    return shown, next_links(request, page, shown[-1]) if len(rest) > page.limit else []
+    return shown, make_next_links(request, page, shown[-1]) if len(rest) > page.limit else []

@@ -46,7 +46,7 @@ def make_fault(status: int, message: str, *, error: str, remedy: str = "") -> JS
     """
     key = KEYS.get(status, "serverError" if status >= 500 else "badRequest")
     body = {key: {"code": status, "message": message, "remedy": remedy, "error_code": error}}
-    return JSONResponse(_encodable(body), status_code=status)
+    return JSONResponse(_replace_broken(body), status_code=status)
 
 
 def make_reply(error: StrongroomError, *, challenge: str = "") -> JSONResponse:
@@ -71,7 +71,7 @@ def report_defect(error: Exception, path: str) -> JSONResponse:
     )
 
 
-def _encodable(body: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _replace_broken(body: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The body with broken Unicode replaced, which messages may quote from the request."""
     return {
         key: {name: value.encode(errors="replace").decode() if isinstance(value, str) else value for name, value in told.items()}
@@ -79,7 +79,7 @@ def _encodable(body: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sentence(mistakes: Sequence[dict[str, Any]]) -> str:
+def _make_sentence(mistakes: Sequence[dict[str, Any]]) -> str:
     told = []
     for mistake in mistakes[:SHOWN]:
         if mistake["type"] == "json_invalid":
@@ -116,7 +116,9 @@ async def _on_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return make_fault(400, _sentence(error.errors()), error="InvalidRequest", remedy="/openapi.json describes every request.")
+    return make_fault(
+        400, _make_sentence(error.errors()), error="InvalidRequest", remedy="/openapi.json describes every request."
+    )
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -142,7 +144,7 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
     return report_defect(error, request.url.path)
 
 
-def install(app: FastAPI) -> None:
+def register_handlers(app: FastAPI) -> None:
     """Register the error handlers."""
     app.add_exception_handler(StrongroomError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -56,14 +56,14 @@ class Link(View):
     rel: str
 
 
-def plain(text: str) -> str:
+def require_plain(text: str) -> str:
     """Return the text. Raises ValueError for control characters and broken Unicode."""
     if any((ord(c) < 32 and c not in "\n\t") or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
         raise ValueError("contains control characters or broken Unicode")
     return text
 
 
-def _named(text: str) -> str:
+def _parse_name(text: str) -> str:
     if not any(c.isalnum() for c in text):
         raise ValueError("must contain at least one letter or digit")
     if "\n" in text or "\t" in text:
@@ -71,7 +71,7 @@ def _named(text: str) -> str:
     return text
 
 
-def _container(name: str) -> str:
+def _parse_container(name: str) -> str:
     if not re.fullmatch(CONTAINER_PATTERN, name):
         raise ValueError(
             "is not a valid container name: use up to 255 letters, digits and @%_+=:,.- and begin with a letter or digit"
@@ -79,13 +79,13 @@ def _container(name: str) -> str:
     return name
 
 
-def _flag(value: Any) -> Any:
+def _parse_flag(value: Any) -> Any:
     if type(value) is not int or value not in (0, 1):
         raise ValueError("must be the integer 0 or 1")
     return value
 
 
-def _gigabytes(value: Any) -> Any:
+def _parse_gigabytes(value: Any) -> Any:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
     if type(value) is not int or not 1 <= value < 10**9:
@@ -93,7 +93,7 @@ def _gigabytes(value: Any) -> Any:
     return value
 
 
-def _reference(value: Any) -> Any:
+def _parse_reference(value: Any) -> Any:
     """Trove accepts numbers and URLs as ids."""
     if type(value) is int:
         return str(value)
@@ -102,26 +102,26 @@ def _reference(value: Any) -> Any:
 
 Segment = Annotated[str, Path(), BeforeValidator(lambda text: text.replace(SLASH, "/"))]
 """A path parameter; names may contain slashes."""
-Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(plain)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain), AfterValidator(_named)]
-Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(plain)]
-Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(plain)]
-FlavorRef = Annotated[Ref, BeforeValidator(_reference)]
-Container = Annotated[str, AfterValidator(_container), Field(json_schema_extra={"pattern": CONTAINER_PATTERN})]
-Flag = Annotated[int, BeforeValidator(_flag)]
-Gigabytes = Annotated[int, BeforeValidator(_gigabytes)]
+Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_plain)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain), AfterValidator(_parse_name)]
+Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain)]
+Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(require_plain)]
+FlavorRef = Annotated[Ref, BeforeValidator(_parse_reference)]
+Container = Annotated[str, AfterValidator(_parse_container), Field(json_schema_extra={"pattern": CONTAINER_PATTERN})]
+Flag = Annotated[int, BeforeValidator(_parse_flag)]
+Gigabytes = Annotated[int, BeforeValidator(_parse_gigabytes)]
 
 
-def naive(time: datetime) -> str:
+def format_naive(time: datetime) -> str:
     """A time in Trove's format: UTC without a zone, whole seconds."""
     return time.isoformat()[:19]
 
 
-def iso(time: datetime | None) -> str | None:
+def format_iso(time: datetime | None) -> str | None:
     """A time in fields of extensions: UTC, ISO 8601 with ``Z``."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z") if time else None
 
 
-def gigabytes(size: int | None) -> float | None:
+def format_gigabytes(size: int | None) -> float | None:
     """Bytes as GB with two decimals, at least 0.01."""
     return None if size is None else max(0.01, round(size / GB, 2))

@@ -65,7 +65,7 @@ class Privacy:
         await self._send({"type": "http.response.body", "body": body})
 
 
-def hide(text: str, names: Iterable[str]) -> str:
+def hide_names(text: str, names: Iterable[str]) -> str:
     """The text without these names and without paths."""
     return _hide(text, _make_pattern(frozenset(names)))
 

@@ -8,18 +8,18 @@ SPLITS = ((". ", ".", ""), (" (", "", "("), (": ", ":", "    "))
 """Where a long line is split, what stays on the line, what begins the next one; tried in turn."""
 
 
-def wrap(message: str) -> str:
+def wrap_message(message: str) -> str:
     """``message`` split into lines and cut."""
-    text = "\n".join(piece for line in message.splitlines() for piece in _split(line, 0))
+    text = "\n".join(piece for line in message.splitlines() for piece in _split_message(line, 0))
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 3]}..."
 
 
-def _split(line: str, first: int) -> list[str]:
+def _split_message(line: str, first: int) -> list[str]:
     if len(line) <= COLUMNS:
         return [line]
     for turn in range(first, first + len(SPLITS)):
         mark, end, start = SPLITS[turn % len(SPLITS)]
         left, found, right = line.partition(mark)
         if found and left:
-            return [*_split(left + end, turn + 1), *_split(start + right, turn + 1)]
+            return [*_split_message(left + end, turn + 1), *_split_message(start + right, turn + 1)]
     return [line]

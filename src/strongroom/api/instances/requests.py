@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from strongroom.api.databases.requests import DatabaseBody, UserBody
-from strongroom.api.http.fields import Body, FlavorRef, Gigabytes, Name, Ref, Text, plain
+from strongroom.api.http.fields import Body, FlavorRef, Gigabytes, Name, Ref, Text, require_plain
 
 
 class Volume(Body):
@@ -103,7 +103,7 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-Argument = Annotated[str, StringConstraints(max_length=4096), AfterValidator(plain)]
+Argument = Annotated[str, StringConstraints(max_length=4096), AfterValidator(require_plain)]
 HostPath = Annotated[Path, AfterValidator(_absolute)]
 
 

@@ -16,14 +16,14 @@ from strongroom.api.http.caller import (
     ControlDep,
     PageDep,
     accepted,
-    next_links,
+    make_next_links,
     project_router,
     reads_catalog,
     reply,
 )
 from strongroom.api.http.fields import Body, Segment
 from strongroom.api.instances.requests import CreateInstance, InstanceAction, NewInstance, Resize, UpdateInstance
-from strongroom.api.instances.views import ManyInstances, OneInstance, view, views
+from strongroom.api.instances.views import ManyInstances, OneInstance, make_view, make_views
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
@@ -102,7 +102,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         ),
     )
     response.headers[JOB_HEADER] = job.id
-    return OneInstance(instance=view(row, caller, region, job_id=job.id))
+    return OneInstance(instance=make_view(row, caller, region, job_id=job.id))
 
 
 @router.get("/instances", response_model=ManyInstances)
@@ -114,9 +114,9 @@ def index(
     """Instances of the project, newest first."""
     with control.catalog.read() as session:
         rows, marker = newest_first(session, Instance, page, caller.project, cluster_filter(include_clustered))
-        seen = ManyInstances(instances=views(session, rows, caller, control.settings.service.region))
+        seen = ManyInstances(instances=make_views(session, rows, caller, control.settings.service.region))
     if marker:
-        seen.links = next_links(request, page, marker)
+        seen.links = make_next_links(request, page, marker)
     return reply(seen)
 
 
@@ -126,7 +126,7 @@ def show(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
     """One instance, by id or unique name."""
     with control.catalog.read() as session:
         row = find_instance(session, caller.project, instance)
-        (seen,) = views(session, [row], caller, control.settings.service.region)
+        (seen,) = make_views(session, [row], caller, control.settings.service.region)
     return reply(OneInstance(instance=seen))
 
 

@@ -12,8 +12,8 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from strongroom.api.http.caller import Caller
-from strongroom.api.http.fields import GB, Link, View, iso, naive
-from strongroom.api.instances.fault import wrap
+from strongroom.api.http.fields import GB, Link, View, format_iso, format_naive
+from strongroom.api.instances.fault import wrap_message
 from strongroom.catalog import Instance
 from strongroom.catalog.queries import being_backed_up, newest_jobs, silent_hosts
 
@@ -135,56 +135,57 @@ class ManyInstances(View):
     links: list[Link] = Field(default_factory=list)
 
 
-def views(session: Session, rows: Sequence[Instance], caller: Caller, region: str) -> list[InstanceView]:
+def make_views(session: Session, rows: Sequence[Instance], caller: Caller, region: str) -> list[InstanceView]:
     """The views of a page of instances."""
     ids = [row.id for row in rows]
     busy = being_backed_up(session)
     jobs = newest_jobs(session, Instance, ids)
     silent = silent_hosts(session)
     return [
-        view(row, caller, region, job_id=jobs.get(row.id), backing_up=row.id in busy, silent=row.host in silent) for row in rows
+        make_view(row, caller, region, job_id=jobs.get(row.id), backing_up=row.id in busy, silent=row.host in silent)
+        for row in rows
     ]
 
 
-def view(
+def make_view(
     row: Instance, caller: Caller, region: str, *, job_id: str | None, backing_up: bool = False, silent: bool = False
 ) -> InstanceView:
     """The view of one instance."""
     fields: dict[str, Any] = {
         "id": row.id,
         "name": row.name,
-        "status": status(row, backing_up),
-        "operating_status": operating_status(row, silent),
-        "created": naive(row.created),
-        "updated": naive(row.updated),
-        "service_status_updated": naive(row.seen or row.updated),
+        "status": choose_status(row, backing_up),
+        "operating_status": choose_operating_status(row, silent),
+        "created": format_naive(row.created),
+        "updated": format_naive(row.updated),
+        "service_status_updated": format_naive(row.seen or row.updated),
         "region": region,
         "flavor": {"id": row.flavor, "links": caller.links("flavors", row.flavor)},
         "datastore": {"type": row.datastore, "version": row.series, "version_number": row.version_number},
-        "volume": _volume(row),
+        "volume": _make_volume(row),
         "access": {"is_public": False, "allowed_cidrs": [], **row.request.get("access", {})},
         "links": caller.links("instances", row.id),
         "runtime": row.runtime,
         "port": row.port,
         "data_bytes": row.data_bytes,
-        "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _aware(o["since"])} for o in row.old_data],
+        "old_data": [{"name": o["name"], "bytes": o["bytes"], "since": _format_aware(o["since"])} for o in row.old_data],
         "isolated": row.isolated,
         "protected": row.protected,
         "detail": row.detail,
         "job_id": job_id,
     }
     if row.address and row.task != "BUILD":
-        fields["addresses"] = [{"address": row.address, "type": "private", "network": _network(row)}]
+        fields["addresses"] = [{"address": row.address, "type": "private", "network": _find_network(row)}]
         fields["ip"] = [row.address]
     if row.cluster_id:
         fields["cluster_id"] = row.cluster_id
     if row.fault:
-        fields["fault"] = fault_view(row.fault)
+        fields["fault"] = make_fault_view(row.fault)
     if caller.principal.is_admin:
         placed = row.state != "new"
         fields["tenant_id"] = row.project
-        fields["server_id"] = _derived("host", row.host) if placed else None
-        fields["volume_id"] = _derived("volume", row.id) if placed else None
+        fields["server_id"] = _derive_id("host", row.host) if placed else None
+        fields["volume_id"] = _derive_id("volume", row.id) if placed else None
         fields["encrypted_rpc_messaging"] = True
         fields["host"] = row.host
         fields["socket"] = row.socket
@@ -192,27 +193,27 @@ def view(
 
 
 @lru_cache(4096)
-def _derived(kind: str, name: str) -> str:
+def _derive_id(kind: str, name: str) -> str:
     """A stable id for something that has none."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"strongroom:{kind}:{name}"))
 
 
-def _network(row: Instance) -> str:
+def _find_network(row: Instance) -> str:
     """The requested network, or else an id for the address pool of the host."""
     for nic in row.request.get("nics", []):
         if asked := nic.get("network_id") or nic.get("net-id"):
             return str(asked)
-    return _derived("network", row.host)
+    return _derive_id("network", row.host)
 
 
-def status(row: Instance, backing_up: bool) -> str:
+def choose_status(row: Instance, backing_up: bool) -> str:
     """Trove's status of an instance."""
     if row.task is not None:
         return row.task
     return "BACKUP" if backing_up else STATES.get(row.state, "UNKNOWN")
 
 
-def operating_status(row: Instance, silent: bool) -> str:
+def choose_operating_status(row: Instance, silent: bool) -> str:
     """The health of the server; empty during a task."""
     if row.task is not None or row.state in ("new", "starting", "swapping"):
         return ""
@@ -223,7 +224,7 @@ def operating_status(row: Instance, silent: bool) -> str:
     return "HEALTHY" if row.healthy else "ERROR"
 
 
-def _volume(row: Instance) -> dict[str, float]:
+def _make_volume(row: Instance) -> dict[str, float]:
     if not row.data_bytes:
         return {"size": row.volume_size}
     used = row.data_bytes / GB
@@ -233,13 +234,15 @@ def _volume(row: Instance) -> dict[str, float]:
     return volume
 
 
-def _aware(time: str) -> str:
-    return iso(datetime.fromisoformat(time)) or ""
+def _format_aware(time: str) -> str:
+    return format_iso(datetime.fromisoformat(time)) or ""
 
 
-def fault_view(fault: dict[str, Any]) -> Fault:
+def make_fault_view(fault: dict[str, Any]) -> Fault:
     """A fault in Trove's format."""
-    message = wrap(fault["message"])
+    message = wrap_message(fault["message"])
     details = [fault["message"]] if message.endswith("...") else []
     details += [fault["details"]] if fault.get("details") else []
-    return Fault(message=message, created=naive(datetime.fromisoformat(fault["created"])), details="\n".join(details) or None)
+    return Fault(
+        message=message, created=format_naive(datetime.fromisoformat(fault["created"])), details="\n".join(details) or None
+    )

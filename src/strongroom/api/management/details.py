@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from strongroom.api.http.caller import CallerDep, ControlDep, project_router
-from strongroom.api.http.fields import Segment, View, naive
+from strongroom.api.http.fields import Segment, View, format_naive
 from strongroom.catalog import Host, Instance
 from strongroom.errors import Unsupported
 from strongroom.flows import Site, find_instance
@@ -54,7 +54,7 @@ def _find(control: Site, instance: str) -> tuple[Instance, Host | None]:
 def root(instance: Segment, caller: CallerDep, control: ControlDep) -> OneRootHistory:
     """When root was first enabled, and by whom."""
     row, _ = _find(control, instance)
-    enabled = naive(row.root_enabled) if row.root_enabled else NEVER
+    enabled = format_naive(row.root_enabled) if row.root_enabled else NEVER
     return OneRootHistory(root_history=RootHistory(id=row.id, enabled=enabled, user=row.root_enabled_by or NOBODY))
 
 

@@ -8,10 +8,10 @@ from fastapi import Query, Request, Response
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep, PageDep, accepted, next_links, project_router
-from strongroom.api.http.fields import Body, Link, Segment, View, naive
+from strongroom.api.http.caller import Caller, CallerDep, ControlDep, PageDep, accepted, make_next_links, project_router
+from strongroom.api.http.fields import Body, Link, Segment, View, format_naive
 from strongroom.api.instances.routes import ClusteredQuery, cluster_filter
-from strongroom.api.instances.views import InstanceView, views
+from strongroom.api.instances.views import InstanceView, make_views
 from strongroom.catalog import Instance
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import InvalidRequest, Unsupported
@@ -82,7 +82,7 @@ def index(
         rows, marker = newest_first(session, Instance, page, project_id, cluster_filter(include_clustered), deleted=deleted)
         reply = ManyManagedInstances(instances=_views(session, rows, caller, control))
     if marker:
-        reply.links = next_links(request, page, marker)
+        reply.links = make_next_links(request, page, marker)
     return reply
 
 
@@ -118,7 +118,7 @@ def act(instance: Segment, body: ManagementAction, caller: CallerDep, control: C
 
 
 def _views(session: Session, rows: list[Instance], caller: Caller, control: Site) -> list[ManagedInstance]:
-    seen = views(session, rows, caller, control.settings.service.region)
+    seen = make_views(session, rows, caller, control.settings.service.region)
     return [_managed(view, row) for view, row in zip(seen, rows, strict=True)]
 
 
@@ -129,5 +129,5 @@ def _managed(view: InstanceView, row: Instance) -> ManagedInstance:
         service_status=view.operating_status,
         task_description=row.task or "No tasks for the instance.",
         deleted=row.deleted is not None,
-        deleted_at=naive(row.deleted) if row.deleted else None,
+        deleted_at=format_naive(row.deleted) if row.deleted else None,
     )

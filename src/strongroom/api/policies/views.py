@@ -8,7 +8,7 @@ from pydantic import Field, SkipValidation
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.api.http.fields import View, iso
+from strongroom.api.http.fields import View, format_iso
 from strongroom.catalog import Attachment, Policy, PolicyRun, now
 from strongroom.errors import InvalidRequest
 from strongroom.flows import ScheduleState, describe_type, find_database, preview_runs
@@ -140,17 +140,21 @@ def _view(session: Session, policy: Policy, keys: list[str]) -> PolicyView:
         ],
         whole_project="" in keys,
         paused=PauseView(
-            since=iso(policy.paused) or "", by=policy.paused_by, reason=policy.paused_reason, until=iso(policy.paused_until)
+            since=format_iso(policy.paused) or "",
+            by=policy.paused_by,
+            reason=policy.paused_reason,
+            until=format_iso(policy.paused_until),
         )
         if policy.is_paused(now())
         else None,
         next_runs=[
-            UpcomingView(at=iso(at) or "", local=f"{at.astimezone(zone):%Y-%m-%d %H:%M %Z}", kind=kind) for at, kind in next_runs
+            UpcomingView(at=format_iso(at) or "", local=f"{at.astimezone(zone):%Y-%m-%d %H:%M %Z}", kind=kind)
+            for at, kind in next_runs
         ],
         warnings=warnings,
-        created=iso(policy.created) or "",
+        created=format_iso(policy.created) or "",
         created_by=policy.created_by,
-        updated=iso(policy.updated) or "",
+        updated=format_iso(policy.updated) or "",
         updated_by=policy.updated_by,
     )
 
@@ -164,7 +168,7 @@ def schedule_view(state: ScheduleState) -> ScheduleView:
         project_id=state.schedule.project,
         policy_id=state.policy.id,
         policy_name=state.policy.name,
-        next_run=iso(state.next_run),
+        next_run=format_iso(state.next_run),
         next_kind=state.next_kind,
         waiting=state.schedule.waiting,
         paused=state.is_paused,
@@ -179,8 +183,8 @@ def run_view(run: PolicyRun | None) -> RunView | None:
         return None
     return RunView(
         id=run.id,
-        due=iso(run.nominal) or "",
-        last_due=iso(run.last) or "",
+        due=format_iso(run.nominal) or "",
+        last_due=format_iso(run.last) or "",
         count=run.count,
         kind=run.kind,
         outcome=run.outcome,
@@ -189,5 +193,5 @@ def run_view(run: PolicyRun | None) -> RunView | None:
         attempts=run.attempts,
         job_id=run.job_id,
         backup_id=run.backup_id,
-        finished=iso(run.finished),
+        finished=format_iso(run.finished),
     )

@@ -35,7 +35,7 @@ def check(
     The service checks itself and all its hosts. Exits with 5 if the service is unreachable. The only change is one small object
     in the store, which is deleted again.
     """
-    checks = _local(config) if local or config is not None else session.client.get("checks")["checks"]
+    checks = _check_locally(config) if local or config is not None else session.client.get("checks")["checks"]
     columns = [Column("Level", "level"), Column("Check", "name"), Column("Finding", "message"), Column("What to do", "remedy")]
     if len({found["host"] for found in checks if "host" in found}) > 1:
         columns.insert(1, Column("Host", "host"))
@@ -45,7 +45,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _local(config: Path | None) -> list[dict[str, Any]]:
+def _check_locally(config: Path | None) -> list[dict[str, Any]]:
     from strongroom.agent.checks import run_checks  # slow to load, and rarely needed
     from strongroom.settings import load
 

@@ -10,7 +10,7 @@ import typer
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.output.columns import Column, When
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import moment, size
+from strongroom.cli.output.values import format_moment, format_size
 from strongroom.cli.session import Session, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Hosts: machines with an agent. Add
 Name = Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=complete_names("hosts"))]
 
 
-def _versions(value: list[dict[str, Any]] | None) -> str:
+def _format_versions(value: list[dict[str, Any]] | None) -> str:
     return ", ".join(f"{v['datastore']} {v['number']}" for v in value or [])
 
 
@@ -27,10 +27,10 @@ LIST = [
     Column("Name", "name"),
     Column("Hostname", "hostname", rank=5),
     Column("Status", "status"),
-    Column("Databases", "versions", _versions, rank=2),
+    Column("Databases", "versions", _format_versions, rank=2),
     Column("Cores", "cores", right=True, rank=4),
-    Column("Memory", "memory_bytes", size, right=True, rank=3),
-    Column("Free", "free_bytes", size, right=True),
+    Column("Memory", "memory_bytes", format_size, right=True, rank=3),
+    Column("Free", "free_bytes", format_size, right=True),
     Column("Instances", "instances", right=True),
     Column("Jobs", "jobs_running", right=True, rank=1),
     When("Seen", "last_seen"),
@@ -44,10 +44,10 @@ SHOW = [
     Column("Agent", "url"),
     Column("Embedded", "embedded"),
     Column("Version", "version"),
-    Column("Databases", "versions", _versions),
+    Column("Databases", "versions", _format_versions),
     Column("Cores", "cores"),
-    Column("Memory", "memory_bytes", size),
-    Column("Free", "free_bytes", size),
+    Column("Memory", "memory_bytes", format_size),
+    Column("Free", "free_bytes", format_size),
     Column("Pool", "pool"),
     Column("Instances", "instances"),
     Column("Jobs", "jobs_running"),
@@ -78,7 +78,9 @@ def add(
         print(invitation["token"])
     else:
         _write(token_file, invitation["token"])
-    note(f"Run before {moment(invitation['expires'])} UTC on {host}: strongroom agent --control-plane URL --token-file FILE")
+    note(
+        f"Run before {format_moment(invitation['expires'])} UTC on {host}: strongroom agent --control-plane URL --token-file FILE"
+    )
 
 
 @command(app, "remove", example="strongroom host remove db1")
@@ -107,7 +109,7 @@ SERVERS = [
     Column("Datastore", "datastore"),
     Column("Version", "series"),
     Column("State", "state"),
-    Column("Data", "data_bytes", size, right=True),
+    Column("Data", "data_bytes", format_size, right=True),
     Column("Directory", "data_dir"),
 ]
 

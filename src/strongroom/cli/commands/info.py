@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from strongroom.cli.output.columns import Column
-from strongroom.cli.output.values import size
+from strongroom.cli.output.values import format_size
 from strongroom.cli.session import Session, command
 
 datastore = typer.Typer(no_args_is_help=True, help="Installed databases.")
@@ -35,7 +35,7 @@ def flavors(session: Session) -> None:
     """List the flavors."""
     columns = [
         Column("Name", "name"),
-        Column("Memory", "ram", lambda mb: size(mb * 1024**2), right=True),
+        Column("Memory", "ram", lambda mb: format_size(mb * 1024**2), right=True),
         Column("Cores", "vcpus", right=True),
     ]
     session.output.rows(session.client.get("flavors")["flavors"], columns)

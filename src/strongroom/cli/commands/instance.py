@@ -14,7 +14,7 @@ from strongroom.cli.filters import Filters, Limit, Sort, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import moment, size
+from strongroom.cli.output.values import format_moment, format_size
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
@@ -42,11 +42,11 @@ Host = Annotated[
 Version = Annotated[str | None, typer.Option(help="Series (10.11) or full version (10.11.19).")]
 
 
-def _old_data(value: list[dict[str, Any]] | None) -> str:
-    return "\n".join(f"{old['name']} ({size(old['bytes'])}, since {moment(old['since'])})" for old in value or [])
+def _describe_previous_data(value: list[dict[str, Any]] | None) -> str:
+    return "\n".join(f"{old['name']} ({format_size(old['bytes'])}, since {format_moment(old['since'])})" for old in value or [])
 
 
-def _isolated(value: bool | None) -> str:
+def _describe_isolation(value: bool | None) -> str:
     """Shown only if true."""
     return "yes" if value else ""
 
@@ -60,7 +60,7 @@ LIST = [
     Column("Address", "ip", rank=1),
     Column("Host", "host", rank=4),
     Column("Flavor", "flavor.id", rank=5),
-    Column("On disk", "data_bytes", size, right=True, rank=3),
+    Column("On disk", "data_bytes", format_size, right=True, rank=3),
     Column("Protected", "protected", rank=6),
     When("Created", "created", rank=4),
     Id("ID", "id"),
@@ -71,7 +71,7 @@ SHOW = [
     Column("Status", "status"),
     Column("Health", "operating_status"),
     Column("Detail", "detail"),
-    Column("Isolated", "isolated", _isolated),
+    Column("Isolated", "isolated", _describe_isolation),
     Column("Datastore", "datastore.type"),
     Column("Version", "datastore.version_number"),
     Column("Host", "host"),
@@ -81,8 +81,8 @@ SHOW = [
     Column("Socket", "socket"),
     Column("Flavor", "flavor.id"),
     Column("Volume (GB)", "volume.size"),
-    Column("On disk", "data_bytes", size),
-    Column("Previous data", "old_data", _old_data),
+    Column("On disk", "data_bytes", format_size),
+    Column("Previous data", "old_data", _describe_previous_data),
     Column("Protected", "protected"),
     Column("Fault", "fault.message"),
     When("Fault at", "fault.created"),
@@ -97,7 +97,7 @@ def show_instance(session: Session, ref: str) -> None:
     session.output.record(session.client.get("instances", ref)["instance"], SHOW)
 
 
-def make(session: Session, body: dict[str, Any], wait: bool) -> str:
+def create_instance(session: Session, body: dict[str, Any], wait: bool) -> str:
     """Create an instance (keys that are None are left out), follow its job, print it, and return its id."""
     reply = session.client.post("instances", json={"instance": {key: value for key, value in body.items() if value is not None}})
     key = reply.body["instance"]["id"]
@@ -106,7 +106,7 @@ def make(session: Session, body: dict[str, Any], wait: bool) -> str:
     return str(key)
 
 
-def datastore_body(datastore: str | None, version: str | None) -> dict[str, str] | None:
+def make_datastore_body(datastore: str | None, version: str | None) -> dict[str, str] | None:
     """The ``datastore`` of a request, or None for the defaults."""
     body = {"type": datastore, "version": version}
     return {key: value for key, value in body.items() if value is not None} or None
@@ -131,11 +131,11 @@ def create(
         "name": name,
         "flavorRef": flavor,
         "volume": {"size": size} if size else None,
-        "datastore": datastore_body(datastore, version),
+        "datastore": make_datastore_body(datastore, version),
         "databases": [{"name": d} for d in database] if database else None,
         "host": host,
     }
-    make(session, body, wait)
+    create_instance(session, body, wait)
 
 
 def split_command(command: str) -> list[str]:
@@ -187,8 +187,8 @@ def adopt(
         "stop_command": split_command(stop_command) if stop_command else None,
     }
     given = {key: value for key, value in terms.items() if value is not None}
-    body = {"name": name, "datastore": datastore_body(datastore, version), "host": host, "adopt": given}
-    key = make(session, body, wait)
+    body = {"name": name, "datastore": make_datastore_body(datastore, version), "host": host, "adopt": given}
+    key = create_instance(session, body, wait)
     if wait:
         _note_checks(session, key)
 
@@ -260,7 +260,7 @@ def discard_old(session: Session, instance: Name, yes: Yes = False, wait: Wait =
     """Delete the previous data that restores in place kept."""
     old = session.client.get("instances", instance)["instance"]["old_data"]
     if old:
-        confirm(f"Delete the previous data of {instance} permanently?\n{_old_data(old)}\n", yes)
+        confirm(f"Delete the previous data of {instance} permanently?\n{_describe_previous_data(old)}\n", yes)
     _act(session, instance, "discard_old", wait)
 
 

@@ -10,10 +10,10 @@ import typer
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import Filters, Since, Sort, Until, require_known
 from strongroom.cli.output.columns import Column, JobId, Look, When
-from strongroom.cli.output.progress import Meter, figures
+from strongroom.cli.output.progress import Meter, format_figures
 from strongroom.cli.output.progress import follow as follow_job
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import duration, size
+from strongroom.cli.output.values import format_duration, format_size
 from strongroom.cli.session import AllProjects, Session, Wait, command
 from strongroom.errors import NotFound
 
@@ -56,7 +56,7 @@ class Progress(Column):
     """Progress of a job, from several fields of its view."""
 
     def text(self, item: Any, _look: Look) -> str:
-        return "" if item["finished"] else figures(item, Meter())
+        return "" if item["finished"] else format_figures(item, Meter())
 
 
 LIST = [
@@ -66,7 +66,7 @@ LIST = [
     Column("Status", "status"),
     Column("Phase", "phase", rank=6),
     Progress("Progress", "done", rank=5, cut=True),
-    Column("Took", "seconds", duration, right=True, rank=3),
+    Column("Took", "seconds", format_duration, right=True, rank=3),
     Column("Asked by", "asked_by", rank=4),
     When("Created", "created"),
     Column("Error", "fault.message", rank=2, cut=True),
@@ -80,16 +80,16 @@ SHOW = [
     Column("Remedy", "fault.remedy"),
     Column("Message", "message"),
     Column("Phase", "phase"),
-    Column("Done", "done", size),
-    Column("Total", "total", size),
-    Column("Stored", "stored", size),
+    Column("Done", "done", format_size),
+    Column("Total", "total", format_size),
+    Column("Stored", "stored", format_size),
     Column("Attempts", "attempts"),
     Column("Instance", "instance_name"),
     Column("Instance ID", "instance_id"),
     Column("Backup", "backup_name"),
     Column("Backup ID", "backup_id"),
     Column("Asked by", "asked_by"),
-    Column("Took", "seconds", duration),
+    Column("Took", "seconds", format_duration),
     When("Created", "created"),
     When("Started", "started"),
     When("Finished", "finished"),

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.commands.instance import Flavor, Host, Size, make, show_instance
+from strongroom.cli.commands.instance import Flavor, Host, Size, create_instance, show_instance
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import age, moment, size
+from strongroom.cli.output.values import format_age, format_moment, format_size
 from strongroom.cli.session import Session, Wait, Yes, command, confirm
 from strongroom.errors import Cancelled, InvalidRequest, JobError, StrongroomError, Unavailable
 
@@ -28,16 +28,16 @@ _SEARCHED = 1000
 """How many backups are searched for restorable ones after a failure."""
 
 
-def _chain(value: list[dict[str, Any]] | None) -> str:
+def _format_chain(value: list[dict[str, Any]] | None) -> str:
     return " → ".join(f"{link['name']} ({link['kind']})" for link in value or [])
 
 
 PLAN = [
     Column("Backup", "backup.name"),
-    Column("Chain", "chain", _chain),
-    Column("Fetched", "stored_size", size),
-    Column("Read", "raw_size", size),
-    Column("Data", "data_size", size),
+    Column("Chain", "chain", _format_chain),
+    Column("Fetched", "stored_size", format_size),
+    Column("Read", "raw_size", format_size),
+    Column("Data", "data_size", format_size),
     Column("Datastore", "datastore"),
     Column("Version", "series"),
     Column("Host", "host"),
@@ -72,7 +72,7 @@ def _fold_carried(effects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _plan(session: Session, backup: str, target: Mapping[str, Any], *, required: bool) -> dict[str, Any] | None:
+def _fetch_plan(session: Session, backup: str, target: Mapping[str, Any], *, required: bool) -> dict[str, Any] | None:
     """Fetch the plan, or None if the host is unreachable: the restore waits for the host and checks again."""
     try:
         reply = session.client.get("backups", backup, "restore-plan", **{k: v for k, v in target.items() if v is not None})
@@ -89,8 +89,8 @@ def _note_plan(plan: Mapping[str, Any], *, everything: bool) -> None:
     """Print one line per effect on stderr; for a new instance, only what the user must know."""
     shown = [e for e in plan["effects"] if everything or e["effect"] not in ("carried", "kept", "refused")]
     if everything:
-        fetched, data = size(plan["stored_size"]), size(plan["data_size"])
-        note(f"Plan: {_chain(plan['chain'])}; fetches {fetched}, restores {data}.")
+        fetched, data = format_size(plan["stored_size"]), format_size(plan["data_size"])
+        note(f"Plan: {_format_chain(plan['chain'])}; fetches {fetched}, restores {data}.")
     for effect in _fold_carried(shown):
         remedy = f" {effect['remedy']}" if effect["remedy"] else ""
         note(f"  {effect['effect']:<9}{effect['item']}: {effect['message'].rstrip('.')}.{remedy}")
@@ -163,9 +163,9 @@ def restore(
     if name is not None:
         require_free_name(session, "instance", name, allow_same_name)
     found = session.client.get("backups", backup, trashed="true")["backup"]
-    directories = _directories(tablespace or ())
+    directories = _parse_directories(tablespace or ())
     requested = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
-    planned = _plan(session, found["id"], requested, required=plan)
+    planned = _fetch_plan(session, found["id"], requested, required=plan)
     if plan:
         assert planned is not None
         print_plan(session, planned)
@@ -182,14 +182,16 @@ def restore(
             "host": host,
         }
         with name_good_backups(session, found):
-            make(session, body, wait)
+            create_instance(session, body, wait)
         if wait:
             note(f"{name} is isolated: it contacts no other server until `strongroom instance activate {name}`.")
     elif in_place is not None:
         target = session.client.get("instances", in_place)["instance"]
         if found["instance_id"] != target["id"]:
             warn(_describe_other_source(found, target))
-        when = f"{found['name']}, taken {moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
+        when = (
+            f"{found['name']}, taken {format_moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
+        )
         lost = f"Later changes in {target['name']} are only in the previous data, which is kept."
         confirm(f"{lost}\nReplace the data of {target['name']} with backup {when}?", yes)
         with name_good_backups(session, found):
@@ -200,7 +202,7 @@ def restore(
 
 def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     """The warning if a backup of another instance is restored in place, maybe an earlier one of the same name."""
-    here = f"{target['name']} ({target['id'][:8]}, created {moment(target['created'])} UTC)"
+    here = f"{target['name']} ({target['id'][:8]}, created {format_moment(target['created'])} UTC)"
     if not backup["instance_id"]:
         return f"Warning: the instance of backup {backup['name']} is unknown; its data replaces that of {here}."
     namesake = ", an earlier instance of the same name" if backup["instance_name"] == target["name"] else ""
@@ -232,15 +234,15 @@ def _name_good(session: Session, failed: Mapping[str, Any]) -> str:
         return f"No other backup of {failed['instance_name']} can be restored."
     good.sort(key=lambda b: not (b["verified"] and b["verified"]["ok"]))  # a stable sort, so that newer ones remain first
     now = datetime.now(UTC)
-    told = [f"{b['name']} ({b['id'][:8]}, {age(b['created'], now)}, {_proof(b)})" for b in good[:_NAMED]]
+    told = [f"{b['name']} ({b['id'][:8]}, {format_age(b['created'], now)}, {_format_proof(b)})" for b in good[:_NAMED]]
     return f"Other restorable backups of {failed['instance_name']}: {'; '.join(told)}."
 
 
-def _proof(backup: Mapping[str, Any]) -> str:
+def _format_proof(backup: Mapping[str, Any]) -> str:
     return "verified" if backup["verified"] and backup["verified"]["ok"] else "never verified"
 
 
-def _directories(tablespaces: Sequence[str]) -> dict[str, str]:
+def _parse_directories(tablespaces: Sequence[str]) -> dict[str, str]:
     """Parse OLD=NEW arguments at their last =, so OLD may contain =."""
     found = {}
     for text in tablespaces:

@@ -13,7 +13,7 @@ from strongroom.cli.filters import Limit
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import moment, size
+from strongroom.cli.output.values import format_moment, format_size
 from strongroom.cli.session import AllProjects, Session, Yes, command, confirm
 from strongroom.errors import Unavailable
 
@@ -31,16 +31,16 @@ Database = Annotated[
 _CRITICAL = 2
 
 
-def _lines(value: Sequence[str] | None) -> str:
+def _format_lines(value: Sequence[str] | None) -> str:
     return "\n".join(value or [])
 
 
 FATES = [
     Column("Backup", "name"),
     Column("Kind", "kind", rank=3),
-    Column("Stored", "stored_size", size, right=True, rank=2),
+    Column("Stored", "stored_size", format_size, right=True, rank=2),
     Column("Kept", "kept"),
-    Column("Because", "reasons", _lines),
+    Column("Because", "reasons", _format_lines),
     When("Expires", "until", rank=1),
     When("Removed after", "sweep_at"),
     When("Restores to", "point", rank=4),
@@ -50,7 +50,7 @@ REMOVALS = [
     Column("Backup", "name"),
     Column("Instance", "instance_name"),
     Column("Kind", "kind", rank=2),
-    Column("Stored", "stored_size", size, right=True, rank=3),
+    Column("Stored", "stored_size", format_size, right=True, rank=3),
     When("Removed", "removed"),
     Column("Because", "reason"),
     Column("By", "asked_by", rank=1),
@@ -94,13 +94,14 @@ def _summarize(found: Mapping[str, Any]) -> list[str]:
     if found["policy"] is None:
         return ["No policy applies: all backups are kept."]
     would = "would be " if found["simulated"] else ""
-    when = f" at {moment(found['at'])} UTC" if found["simulated"] else ""
+    when = f" at {format_moment(found['at'])} UTC" if found["simulated"] else ""
     lines = [
         f"Policy {found['policy']}: {found['rules']}.",
-        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({size(found['expired_bytes'])}) expired{when}.",
+        f"{found['kept']} backups {would or 'are '}kept, "
+        f"{found['expired']} ({format_size(found['expired_bytes'])}) expired{when}.",
     ]
     if found["lost"]:
-        lines.append(f"No longer restorable then: {', '.join(moment(point) for point in found['lost'])}.")
+        lines.append(f"No longer restorable then: {', '.join(format_moment(point) for point in found['lost'])}.")
     return lines
 
 
@@ -132,15 +133,15 @@ def removals(
     session.output.rows(found, REMOVALS, noun="removals")
 
 
-def _conditions(value: Sequence[Mapping[str, Any]] | None) -> str:
+def _format_conditions(value: Sequence[Mapping[str, Any]] | None) -> str:
     return "\n".join(condition["message"] for condition in value or [])
 
 
-def _remedies(value: Sequence[Mapping[str, Any]] | None) -> str:
+def _format_remedies(value: Sequence[Mapping[str, Any]] | None) -> str:
     return "\n".join(condition["remedy"] for condition in value or [] if condition["remedy"])
 
 
-def _incidents(value: Sequence[Mapping[str, Any]] | None) -> str:
+def _format_incidents(value: Sequence[Mapping[str, Any]] | None) -> str:
     return "\n".join(f"{incident['detail']}. {incident['remedy']}".strip() for incident in value or [])
 
 
@@ -153,9 +154,9 @@ STATUS = [
     Column("Restorable", "restorable", right=True, rank=5),
     Column("Chain", "chain", right=True, rank=6),
     When("Next run", "next_run", rank=3),
-    Column("Because", "conditions", _conditions),
-    Column("Remedy", "conditions", _remedies, rank=2),
-    Column("Incidents", "incidents", _incidents, rank=7),
+    Column("Because", "conditions", _format_conditions),
+    Column("Remedy", "conditions", _format_remedies, rank=2),
+    Column("Incidents", "incidents", _format_incidents, rank=7),
 ]
 
 
@@ -181,7 +182,7 @@ def status(
         typer.echo(found["summary"])
         for one in found["databases"]:
             if one["level"] != "ok":
-                typer.echo(f"{one['name']}: {one['state']}: {_conditions(one['conditions'][:1])}")
+                typer.echo(f"{one['name']}: {one['state']}: {_format_conditions(one['conditions'][:1])}")
         raise typer.Exit(found["exit_code"])
     columns = [Column("Project", "project_id"), *STATUS] if all_projects else STATUS
     session.output.rows(found["databases"], columns, noun="databases")

@@ -20,7 +20,7 @@ COLUMNS = [
 Instance = Annotated[str | None, typer.Option("--instance", "-i", help="Only this instance: name or id. Default: all.")]
 
 
-def _id(session: Session, instance: str | None) -> str | None:
+def _find_id(session: Session, instance: str | None) -> str | None:
     """Strategies are stored by id, and outlive names."""
     return session.client.get("instances", instance)["instance"]["id"] if instance else None
 
@@ -32,7 +32,7 @@ def create(
     instance: Instance = None,
 ) -> None:
     """Set the container for the backups of an instance, or of the whole project."""
-    found = _id(session, instance)
+    found = _find_id(session, instance)
     body = {"swift_container": container, **({"instance_id": found} if found else {})}
     reply = session.client.post("backup_strategies", json={"backup_strategy": body})
     session.output.record(reply.body["backup_strategy"], COLUMNS)
@@ -42,11 +42,11 @@ def create(
 def list_(session: Session, instance: Instance = None, all_projects: AllProjects = False) -> None:
     """List the strategies of the project."""
     query = {"all_projects": True} if all_projects else {}
-    found = session.client.get("backup_strategies", instance_id=_id(session, instance), **query)
+    found = session.client.get("backup_strategies", instance_id=_find_id(session, instance), **query)
     session.output.rows(found["backup_strategies"], COLUMNS, noun="strategies")
 
 
 @command(app, "delete", example="strongroom strategy delete --instance mysql1")
 def delete(session: Session, instance: Instance = None) -> None:
     """Delete the strategy of an instance, or of the whole project. Existing backups are not moved."""
-    session.client.delete("backup_strategies", instance_id=_id(session, instance))
+    session.client.delete("backup_strategies", instance_id=_find_id(session, instance))

@@ -19,7 +19,7 @@ Host = Annotated[str, typer.Option(help="Host from which the user may connect; %
 Databases = Annotated[list[str], typer.Argument(metavar="DATABASE...", help="Databases.")]
 
 
-def _names(value: list[dict[str, Any]] | None) -> str:
+def _format_databases(value: list[dict[str, Any]] | None) -> str:
     return ", ".join(d["name"] for d in value or [])
 
 
@@ -27,7 +27,7 @@ def _names(value: list[dict[str, Any]] | None) -> str:
 def list_(session: Session, instance: Name) -> None:
     """List the users, without system users."""
     found = session.client.pages("instances", instance, "users")
-    columns = [Column("Name", "name"), Column("Host", "host"), Column("Databases", "databases", _names)]
+    columns = [Column("Name", "name"), Column("Host", "host"), Column("Databases", "databases", _format_databases)]
     session.output.rows(found, columns, noun="users")
 
 

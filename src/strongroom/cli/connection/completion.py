@@ -24,7 +24,9 @@ def complete_names(*collections: str) -> Callable[[typer.Context, str], list[str
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
         try:
-            names = {name for collection in collections for name in _names(context, collection) if name.startswith(incomplete)}
+            names = {
+                name for collection in collections for name in _fetch_names(context, collection) if name.startswith(incomplete)
+            }
             return sorted(name for name in names if PATTERN.fullmatch(name))
         except Exception:  # noqa: BLE001 - see above
             return []
@@ -32,7 +34,7 @@ def complete_names(*collections: str) -> Callable[[typer.Context, str], list[str
     return complete
 
 
-def _names(context: typer.Context, collection: str) -> list[str]:
+def _fetch_names(context: typer.Context, collection: str) -> list[str]:
     from strongroom.cli.connection.client import Client
 
     given: dict[str, Any] = {**context.find_root().params, **{k: v for k, v in context.params.items() if v is not None}}

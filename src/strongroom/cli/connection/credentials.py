@@ -65,7 +65,7 @@ class Credentials:
             password = read_secret(self._password_file)
         else:
             remedy = "Pass --auth-password-file (STRONGROOM_PASSWORD_FILE)."
-            password = _ask(self._username, remedy, allowed=self._patience is None)
+            password = _ask_password(self._username, remedy, allowed=self._patience is None)
         encoded = base64.b64encode(f"{self._username}:{password}".encode()).decode()
         return Answer({"Authorization": f"Basic {encoded}"})
 
@@ -74,7 +74,7 @@ class Credentials:
 
         try:
             if self._keystone is None:
-                self._keystone = _session(self._cloud, self._patience)
+                self._keystone = _open_session(self._cloud, self._patience)
             else:
                 self._keystone.invalidate()  # the previous token has become invalid
             headers = {"X-Auth-Token": str(self._keystone.get_token())}
@@ -91,12 +91,12 @@ class Credentials:
             ) from error
 
 
-def _session(cloud: str | None, patience: float | None) -> Any:
+def _open_session(cloud: str | None, patience: float | None) -> Any:
     """A session of keystoneauth with the settings of the cloud, or of the environment."""
     from keystoneauth1 import loading, session
 
     name = cloud or os.environ.get("OS_CLOUD")
-    settings = _of_cloud(name) if name else _of_environment()
+    settings = _read_cloud(name) if name else _read_environment()
     if not settings.get("auth_url"):
         raise NotAuthenticated(
             "the service requires a token of OpenStack's Keystone",
@@ -109,7 +109,7 @@ def _session(cloud: str | None, patience: float | None) -> Any:
             if settings.get(name) is not None:
                 wanted.setdefault(option.dest, settings[name])
     if wanted.get("username") and not wanted.get("password") and any(o.dest == "password" for o in loader.get_options()):
-        wanted["password"] = _ask(wanted["username"], "Set OS_PASSWORD.", allowed=patience is None)
+        wanted["password"] = _ask_password(wanted["username"], "Set OS_PASSWORD.", allowed=patience is None)
     insecure = settings.get("insecure") in (True, "1", "true", "True") or settings.get("verify") is False
     return session.Session(
         auth=loader.load_from_options(**wanted),
@@ -118,12 +118,12 @@ def _session(cloud: str | None, patience: float | None) -> Any:
     )
 
 
-def _of_environment() -> dict[str, Any]:
+def _read_environment() -> dict[str, Any]:
     """``OS_AUTH_URL`` as ``auth_url``, and so on."""
     return {name.removeprefix("OS_").lower(): value for name, value in os.environ.items() if name.startswith("OS_") and value}
 
 
-def _of_cloud(name: str) -> dict[str, Any]:
+def _read_cloud(name: str) -> dict[str, Any]:
     """The settings of a cloud in clouds.yaml, those in its ``auth`` among the others. Raises InvalidRequest."""
     import yaml
 
@@ -147,7 +147,7 @@ def _of_cloud(name: str) -> dict[str, Any]:
     return found
 
 
-def _ask(user: str, remedy: str, *, allowed: bool) -> str:
+def _ask_password(user: str, remedy: str, *, allowed: bool) -> str:
     if not (allowed and sys.stdin.isatty()):
         raise NotAuthenticated(f"a password is required for {user}, and there is no terminal to ask for it", remedy=remedy)
     return str(typer.prompt(f"Password of {user}", hide_input=True, err=True))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from strongroom.cli.output.values import age, instant, moment, plain, safe
+from strongroom.cli.output.values import escape, format_age, format_moment, format_value, parse_moment
 
 Style = Callable[[Any], str]
 
@@ -35,11 +35,11 @@ class Look:
             return ""
         match self.times:
             case Times.age:
-                return age(value, self.now)
+                return format_age(value, self.now)
             case Times.local:
-                return instant(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+                return parse_moment(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
             case _:
-                return moment(value)
+                return format_moment(value)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Column:
 
     title: str
     path: str
-    style: Style = plain
+    style: Style = format_value
     right: bool = False
     rank: int = 0
     cut: bool = False
@@ -70,7 +70,7 @@ class Column:
 
     def text(self, item: Mapping[str, Any], _look: Look) -> str:
         """The value for people."""
-        return safe(self.style(self.raw(item)))
+        return escape(self.style(self.raw(item)))
 
 
 class When(Column):
@@ -86,18 +86,18 @@ class When(Column):
                 return f"{self.title} (UTC)"
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
-        return safe(look.moment(self.raw(item)))
+        return escape(look.moment(self.raw(item)))
 
 
 class Id(Column):
     """An id, shortened to its first characters."""
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
-        return safe(str(self.raw(item) or "")[: look.digits])
+        return escape(str(self.raw(item) or "")[: look.digits])
 
 
 class JobId(Id):
     """An id of a job, shortened to its last characters: the first ones are a time."""
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
-        return safe(str(self.raw(item) or "")[-look.digits :])
+        return escape(str(self.raw(item) or "")[-look.digits :])

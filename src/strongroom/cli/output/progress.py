@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from strongroom.cli.output.remarks import Remarks, note, warn
-from strongroom.cli.output.values import duration, safe, size, times
+from strongroom.cli.output.values import escape, format_duration, format_ratio, format_size
 from strongroom.errors import Cancelled, JobError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def describe_phase(job: dict[str, Any]) -> str:
     return job["phase"] or ("waiting in the queue" if job["status"] == "queued" else "starting")
 
 
-def figures(job: dict[str, Any], meter: Meter, width: int | None = None) -> str:
+def format_figures(job: dict[str, Any], meter: Meter, width: int | None = None) -> str:
     """``120.0 MiB of 300.0 MiB, 2 s left, 110.0 MiB/s, stored 40.0 MiB (3.0x)``: all known values that fit."""
     done, total, stored = job["done"], job["total"], job["stored"]
     verb = "stored" if job["kind"] == "backup" else "fetched"
@@ -63,13 +63,13 @@ def figures(job: dict[str, Any], meter: Meter, width: int | None = None) -> str:
     if job["kind"].startswith("cluster_") and job["message"]:
         parts.append(job["message"])
     if done:
-        parts.append(f"{size(done)} of {size(total)}" if total and total >= done else size(done))
+        parts.append(f"{format_size(done)} of {format_size(total)}" if total and total >= done else format_size(done))
     if meter.rate:
         if (left := meter.left(total)) is not None:
-            parts.append(f"{duration(left)} left")
-        parts.append(f"{size(meter.rate)}/s")
+            parts.append(f"{format_duration(left)} left")
+        parts.append(f"{format_size(meter.rate)}/s")
     if stored:
-        parts.append(f"{verb} {size(stored)} ({times(done, stored)})" if done else f"{verb} {size(stored)}")
+        parts.append(f"{verb} {format_size(stored)} ({format_ratio(done, stored)})" if done else f"{verb} {format_size(stored)}")
     while len(parts) > 1 and width is not None and len(", ".join(parts)) > width:
         parts.pop()
     return ", ".join(parts)
@@ -111,9 +111,9 @@ class Lines:
         self._meter.add(job["done"], now)
         if job["finished"] is None and (new or now - self._said >= INTERVAL):
             self._said = now
-            note(": ".join(filter(None, [phase, figures(job, self._meter)])))
+            note(": ".join(filter(None, [phase, format_figures(job, self._meter)])))
         if job["status"] == "succeeded" and job.get("seconds") is not None:
-            note(f"done in {duration(job['seconds'])}")
+            note(f"done in {format_duration(job['seconds'])}")
 
 
 class Bar:
@@ -154,9 +154,13 @@ class Bar:
         self._last = job
         self._meter.add(job["done"], now)
         total = job["total"] if job["total"] and job["total"] >= job["done"] else None
-        width = self._progress.console.width - self._taken - len(safe(phase))
+        width = self._progress.console.width - self._taken - len(escape(phase))
         self._progress.update(
-            self._task, description=safe(phase), completed=job["done"], total=total, figures=figures(job, self._meter, width)
+            self._task,
+            description=escape(phase),
+            completed=job["done"],
+            total=total,
+            figures=format_figures(job, self._meter, width),
         )
         if job["finished"] is not None and job["status"] == "succeeded":
             self._close_phase(now)
@@ -164,7 +168,9 @@ class Bar:
     def _close_phase(self, now: float) -> None:
         if self._phase is None or not self._last["phase"] or self._phase == "done":
             return
-        self._progress.console.print(Text.assemble(("✓ ", "green"), f"{safe(self._phase)}: {duration(now - self._began)}"))
+        self._progress.console.print(
+            Text.assemble(("✓ ", "green"), f"{escape(self._phase)}: {format_duration(now - self._began)}")
+        )
 
 
 def choose_reporter() -> Reporter:

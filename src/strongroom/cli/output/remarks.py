@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from strongroom.cli.output.values import safe
+from strongroom.cli.output.values import escape
 
 
 class Remarks:
@@ -21,4 +21,4 @@ def note(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print an error, a warning or a question on stderr, even if remarks are suppressed."""
-    print(safe(text), file=sys.stderr, flush=True)
+    print(escape(text), file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from strongroom.cli.output.columns import Column, Id, JobId, Look, Times
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import safe
+from strongroom.cli.output.values import escape
 from strongroom.errors import InvalidRequest
 
 
@@ -55,10 +55,10 @@ class Output:
                 _print_json([self._cut(item, chosen) for item in items])
             case Format.value:
                 for item in items:
-                    print(*(_line(c.raw(item)) for c in chosen), sep="\t")
+                    print(*(_format_line(c.raw(item)) for c in chosen), sep="\t")
             case Format.csv:
                 writer = csv.writer(sys.stdout, lineterminator="\n")
-                writer.writerows([[c.path for c in chosen], *([_cell(c.raw(item)) for c in chosen] for item in items)])
+                writer.writerows([[c.path for c in chosen], *([_format_cell(c.raw(item)) for c in chosen] for item in items)])
             case _:
                 if items:
                     self._table(items, chosen)
@@ -69,7 +69,7 @@ class Output:
         compact = sys.stdout.isatty() and not self.wide and not self.columns
         look = self._look(Times.age if compact else Times.utc)
         if compact:
-            look = replace(look, digits=_digits(items, columns))
+            look = replace(look, digits=_count_digits(items, columns))
         cells = {column: [column.text(item, look) for item in items] for column in columns}
         widths = {
             column: max(cell_len(line) for text in [column.heading(look), *texts] for line in text.split("\n"))
@@ -77,8 +77,8 @@ class Output:
         }
         width = Console().width if compact else None
         some = {c: width for c, width in widths.items() if c.rank == 0 or any(cells[c])}
-        shown = _fitting(some, width) if width else list(columns)
-        table = _table()
+        shown = _choose_fitting(some, width) if width else list(columns)
+        table = _make_table()
         for column in shown:
             others = sum(widths[c] for c in shown if c is not column) + GAP * (len(shown) - 1)
             most = max(SHORTEST, width - others) if width and column.cut else None
@@ -101,12 +101,12 @@ class Output:
                 _print_json(self._cut(item, chosen))
             case Format.value:
                 for column in chosen:
-                    print(_line(column.raw(item)))
+                    print(_format_line(column.raw(item)))
             case Format.csv:
                 self.rows([item], fields)
             case _:
                 look = self._look(Times.utc)
-                table = _table()
+                table = _make_table()
                 table.add_column("Field")
                 table.add_column("Value", overflow="fold")
                 for column in chosen:
@@ -143,7 +143,7 @@ SHORTEST = 12
 """Minimum width of a shortened column."""
 
 
-def _fitting(widths: Mapping[Column, int], width: int) -> list[Column]:
+def _choose_fitting(widths: Mapping[Column, int], width: int) -> list[Column]:
     """The columns that fit into the width."""
     shown = list(widths)
     while sum(min(widths[c], SHORTEST) if c.cut else widths[c] for c in shown) + GAP * (len(shown) - 1) > width:
@@ -154,7 +154,7 @@ def _fitting(widths: Mapping[Column, int], width: int) -> list[Column]:
     return shown
 
 
-def _digits(items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> int:
+def _count_digits(items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> int:
     """The number of characters that distinguish the ids; at least 8."""
     digits = 8
     for column in columns:
@@ -164,15 +164,15 @@ def _digits(items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> in
     return digits
 
 
-def _line(value: Any) -> str:
+def _format_line(value: Any) -> str:
     """A value on one line for programs: plain numbers, structures as JSON."""
     text = json.dumps(value) if isinstance(value, (dict, list, bool)) else "" if value is None else str(value)
-    return safe(text).replace("\n", "\\n")
+    return escape(text).replace("\n", "\\n")
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     """A value in CSV. Text that a spreadsheet would take for a formula begins with an apostrophe."""
-    line = _line(value)
+    line = _format_line(value)
     return f"'{line}" if isinstance(value, str) and line.startswith(FORMULAS) else line
 
 
@@ -181,7 +181,7 @@ def _print_json(value: Any) -> None:
     print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def _table() -> Table:
+def _make_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def safe(value: object) -> str:
+def escape(value: object) -> str:
     """Escape unprintable characters except newlines, such as those that control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(value))
 
 
-def plain(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of the API as text: empty for null, yes or no, lists with commas."""
     match value:
         case None:
@@ -19,14 +19,14 @@ def plain(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(plain(v) for v in value)
+            return ", ".join(format_value(v) for v in value)
         case dict():
-            return ", ".join(f"{k}={plain(v)}" for k, v in value.items() if v is not None)
+            return ", ".join(f"{k}={format_value(v)}" for k, v in value.items() if v is not None)
         case _:
             return str(value)
 
 
-def size(value: float | None) -> str:
+def format_size(value: float | None) -> str:
     """Bytes for people: ``1.5 GiB``."""
     if value is None:
         return ""
@@ -38,7 +38,7 @@ def size(value: float | None) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
-def duration(value: float | None) -> str:
+def format_duration(value: float | None) -> str:
     """Seconds for people: ``0.4 s``, ``2 min 5 s``, ``3 h 10 min``."""
     if value is None:
         return ""
@@ -49,30 +49,30 @@ def duration(value: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def moment(value: str | None) -> str:
+def format_moment(value: str | None) -> str:
     """A time of the API, which is UTC with or without a zone, without fractions."""
     return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M:%S") if value else ""
 
 
-def age(value: str | None, now: datetime) -> str:
+def format_age(value: str | None, now: datetime) -> str:
     """How long ago a time of the API was: ``40 s ago``, ``12 min ago``, ``3 h ago``, ``5 days ago``."""
     if not value:
         return ""
-    seconds = (now - instant(value)).total_seconds()
+    seconds = (now - parse_moment(value)).total_seconds()
     if seconds < 0:
-        return moment(value)
+        return format_moment(value)
     for limit, unit, word in ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             return f"{int(seconds // unit)} {word} ago"
     return f"{int(seconds // 86400)} days ago"
 
 
-def instant(value: str) -> datetime:
+def parse_moment(value: str) -> datetime:
     """A time of the API as an aware one."""
     found = datetime.fromisoformat(value)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def times(raw: float | None, stored: float | None) -> str:
+def format_ratio(raw: float | None, stored: float | None) -> str:
     """The compression ratio: ``3.1x``."""
     return f"{raw / stored:.1f}x" if raw and stored else ""

@@ -21,7 +21,7 @@ INTERVAL = 300.0
 
 def retain(site: Site) -> float:
     """Look at the databases that changed; an error ends only the turn of one. Returns the seconds until the next look."""
-    jump = _tick(site, read_clocks())
+    jump = _count_time(site, read_clocks())
     watch, at = site.watch, now()
     with site.catalog.read() as session:
         databases = list_databases(session, watch, at)
@@ -45,7 +45,7 @@ def read_stores(site: Site) -> float:
     return site.settings.retention.interval
 
 
-def _tick(site: Site, reading: Reading) -> str:
+def _count_time(site: Site, reading: Reading) -> str:
     """Count the time since the last look. Returns why the clock cannot be trusted; empty if it can be."""
     last = site.watch.ticked
     site.watch.ticked = reading

@@ -16,7 +16,7 @@ from strongroom.flows.kinds.backup import add_backup
 from strongroom.flows.site import Site
 from strongroom.protection.durations import format_duration
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.runs import Kind, job_id, run_id
+from strongroom.protection.runs import Kind, make_job_id, make_run_id
 
 _LONGEST_NAME = 200
 
@@ -24,7 +24,7 @@ _LONGEST_NAME = 200
 def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *, by_hand: bool = False) -> PolicyRun:
     """A run that begins now. It is not added yet."""
     return PolicyRun(
-        id=run_id(policy.id, database.id, nominal),
+        id=make_run_id(policy.id, database.id, nominal),
         project=database.project,
         policy_id=policy.id,
         database_id=database.id,
@@ -41,7 +41,7 @@ def begin_attempt(
     session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
 ) -> tuple[Backup, Job]:
     """Add the backup and the job of the run's next attempt, in the caller's transaction. Raises as a request for a backup."""
-    scheduled = Scheduled(run.id, job_id(run.id, run.attempts + 1))
+    scheduled = Scheduled(run.id, make_job_id(run.id, run.attempts + 1))
     name = _name_backup(database, run)
     description = f"policy {policy.name}"
     limit = limit_chain(policy.spec, at)

@@ -50,7 +50,7 @@ def settle_backup(session: Session, job: Job, backup: Backup, failure: Failure |
 
 def fail_attempt(session: Session, run: PolicyRun, failure: Failure, at: datetime, *, final: bool = False) -> None:
     """An attempt of the run has failed: try again later, if the next run is not too near, else open an incident."""
-    schedule = _schedule_of(session, run)
+    schedule = _find_schedule(session, run)
     policy = session.get(Policy, run.policy_id)
     if failure["code"] == Cancelled.__name__:
         _finish(session, run, "cancelled", failure["message"])
@@ -97,7 +97,7 @@ def _find_retry(run: PolicyRun, schedule: Schedule, policy: Policy, at: datetime
 
 def _finish(session: Session, run: PolicyRun, outcome: str, reason: str) -> None:
     run.outcome, run.reason, run.finished = outcome, reason, now()
-    schedule = _schedule_of(session, run)
+    schedule = _find_schedule(session, run)
     if schedule is not None and schedule.run_id == run.id:
         schedule.run_id = schedule.retry = None
         schedule.skipped = 0
@@ -106,6 +106,6 @@ def _finish(session: Session, run: PolicyRun, outcome: str, reason: str) -> None
     close_incident(session, run.database_id, STUCK)
 
 
-def _schedule_of(session: Session, run: PolicyRun) -> Schedule | None:
+def _find_schedule(session: Session, run: PolicyRun) -> Schedule | None:
     schedule = session.get(Schedule, run.database_id)
     return schedule if schedule is not None and schedule.policy_id == run.policy_id else None

@@ -42,7 +42,7 @@ def list_schedules(session: Session, project: str | None, policy_id: str | None 
     rows = [(schedule, policy) for schedule, policy in session.execute(query)]
     keys = [schedule.database_id for schedule, _ in rows]
     databases = _find_databases(session, keys)
-    begun, missed = _newest(session, keys, is_missed=False), _newest(session, keys, is_missed=True)
+    begun, missed = _find_newest(session, keys, is_missed=False), _find_newest(session, keys, is_missed=True)
     moment = now()
     found = [
         _describe(schedule, policy, databases[schedule.database_id], begun, missed, moment)
@@ -88,7 +88,7 @@ def _describe(
 
 def _find_databases(session: Session, keys: list[str]) -> dict[str, Database]:
     found: dict[str, Database] = {}
-    for batch in _in_batches(keys):
+    for batch in _split_batches(keys):
         for row in session.scalars(select(Instance).where(Instance.id.in_(batch), Instance.deleted.is_(None))):
             found[row.id] = row
         for cluster in session.scalars(select(Cluster).where(Cluster.id.in_(batch), Cluster.deleted.is_(None))):
@@ -96,11 +96,11 @@ def _find_databases(session: Session, keys: list[str]) -> dict[str, Database]:
     return found
 
 
-def _newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, PolicyRun]:
+def _find_newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, PolicyRun]:
     """The newest run of each database, of those that were missed or of the others."""
     outcome = PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed"
     found: dict[str, PolicyRun] = {}
-    for batch in _in_batches(keys):
+    for batch in _split_batches(keys):
         newest = (
             select(PolicyRun.database_id, func.max(PolicyRun.nominal).label("nominal"))
             .where(outcome, PolicyRun.database_id.in_(batch))
@@ -112,5 +112,5 @@ def _newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, 
     return found
 
 
-def _in_batches(keys: list[str], size: int = 500) -> Iterable[list[str]]:
+def _split_batches(keys: list[str], size: int = 500) -> Iterable[list[str]]:
     return (keys[at : at + size] for at in range(0, len(keys), size))

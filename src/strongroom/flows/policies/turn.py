@@ -18,7 +18,19 @@ from strongroom.flows.policies.attempts import begin_attempt, has_usable_backup,
 from strongroom.flows.policies.coverage import next_wake
 from strongroom.flows.policies.ends import STUCK, fail_attempt
 from strongroom.flows.site import Site
-from strongroom.protection.runs import AHEAD, GRACE, Due, Kind, Miss, Missed, find_due, is_near, missed_id, run_id, spread_offset
+from strongroom.protection.runs import (
+    AHEAD,
+    GRACE,
+    Due,
+    Kind,
+    Miss,
+    Missed,
+    find_due,
+    is_near,
+    make_missed_id,
+    make_run_id,
+    spread_offset,
+)
 
 log = structlog.get_logger()
 
@@ -157,7 +169,7 @@ class Turn:
         ).one_or_none()
         if newest is not None and self._continues(newest, missed, reason):
             newest.last, newest.count, newest.finished = missed.last, newest.count + missed.count, self.at
-        elif self.session.get(PolicyRun, key := missed_id(self.policy.id, self.database.id, missed.first)) is None:
+        elif self.session.get(PolicyRun, key := make_missed_id(self.policy.id, self.database.id, missed.first)) is None:
             run = new_run(self.policy, self.database, missed.first, kind)
             run.id, run.last, run.count, run.outcome, run.reason, run.finished = (
                 key,
@@ -203,7 +215,7 @@ class Turn:
 
     def _claim(self, nominal: datetime, kind: Kind) -> Attempt:
         """Begin the run, unless it was begun before."""
-        if self.session.get(PolicyRun, run_id(self.policy.id, self.database.id, nominal)) is not None:
+        if self.session.get(PolicyRun, make_run_id(self.policy.id, self.database.id, nominal)) is not None:
             return Attempt()
         result = self._attempt(new_run(self.policy, self.database, nominal, kind))
         if result.run is not None:

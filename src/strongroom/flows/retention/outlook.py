@@ -204,13 +204,13 @@ def _describe(
         database=database.name,
         policy=policy.name if policy else None,
         rules=describe_rules(policy.spec) if policy else "",
-        at=_iso(at) or "",
+        at=_format_time(at) or "",
         simulated=simulated,
         waiting=waiting,
         kept=len(fates) - len(gone),
         expired=len(gone),
         expired_bytes=sum(fate.stored_size for fate in fates if not fate.kept),
-        lost=[_iso(b.point) or "" for b in good if b.id in gone],
+        lost=[_format_time(b.point) or "" for b in good if b.id in gone],
         backups=fates,
     )
 
@@ -227,7 +227,7 @@ def _describe_fate(
     if reasons is None:  # a person deleted it, or it is being removed
         why = [mark.reason if mark else "is being deleted"]
     elif reasons:
-        why = [_name(reason, names) for reason in reasons]
+        why = [_name_backup(reason, names) for reason in reasons]
     else:
         why = [mark.reason if mark else f"no rule keeps it ({describe_rules(spec)})" if spec else ""]
     if backup.id in holdings.in_use:
@@ -237,22 +237,22 @@ def _describe_fate(
         id=backup.id,
         name=backup.name,
         kind=backup.kind,
-        created=_iso(backup.created) or "",
-        point=_iso(backup.finished or backup.started or backup.created) or "",
+        created=_format_time(backup.created) or "",
+        point=_format_time(backup.finished or backup.started or backup.created) or "",
         status=backup.status,
         stored_size=backup.stored_size or 0,
         kept=kept,
         reasons=why,
-        until=_iso(ends.get(backup.id)) if kept else None,
-        sweep_at=_iso(mark.sweep_at) if mark else None,
+        until=_format_time(ends.get(backup.id)) if kept else None,
+        sweep_at=_format_time(mark.sweep_at) if mark else None,
     )
 
 
-def _name(reason: str, names: Mapping[str, str]) -> str:
+def _name_backup(reason: str, names: Mapping[str, str]) -> str:
     """The reason, with the name of a backup instead of its id."""
     head, found, key = reason.partition("needed by ")
     return f"{head}{found}{key if key.startswith(EXPECTED) else names.get(key, key)}" if found else reason
 
 
-def _iso(time: datetime | None) -> str | None:
+def _format_time(time: datetime | None) -> str | None:
     return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

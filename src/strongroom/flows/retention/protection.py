@@ -28,11 +28,11 @@ from strongroom.protection.status import (
     Limits,
     Pause,
     Subject,
+    find_newest_point,
+    find_newest_proof,
+    find_worst,
     judge,
-    newest_point,
-    newest_proof,
     summarize,
-    worst,
 )
 
 NO_LIMIT = timedelta(days=36_500)
@@ -124,7 +124,7 @@ def show_protection(site: Site, project: str | None) -> Overview:
         found = [_assess(session, subject, at) for subject in _list_subjects(session, site, project)]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
     found.sort(key=lambda one: (order.index(one.level), one.project_id, one.name, one.id))
-    level = worst(one.level for one in found)
+    level = find_worst(one.level for one in found)
     states = [
         Finding(one.conditions[0].condition, one.level, one.conditions[0].message, one.conditions[0].remedy) for one in found
     ]
@@ -231,15 +231,15 @@ def _assess(session: Session, one: _Subject, at: datetime) -> Protection:
         project_id=database.project,
         policy=one.policy.name if one.policy else None,
         state=findings[0].condition,
-        level=worst([*(finding.level for finding in findings), *(Level.WARNING for _ in incidents)]),
+        level=find_worst([*(finding.level for finding in findings), *(Level.WARNING for _ in incidents)]),
         conditions=[
             FindingView(
                 condition=f.condition, level=f.level, message=f.message, remedy=f.remedy or remedies.get(str(f.condition), "")
             )
             for f in findings
         ],
-        newest=_iso(newest_point(history, at)),
-        newest_verified=_iso(newest_proof(history, at)),
+        newest=_iso(find_newest_point(history, at)),
+        newest_verified=_iso(find_newest_proof(history, at)),
         restorable=len(good),
         chain=len(history.list_chain(newest)) if newest else 0,
         max_age=f"{int(limit.total_seconds())}" if limit is not None and limit < NO_LIMIT else None,

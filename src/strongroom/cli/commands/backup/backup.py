@@ -16,7 +16,7 @@ from strongroom.cli.filters import Filters, Limit, Since, Sort, Until, require_k
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, When
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import duration, moment, size
+from strongroom.cli.output.values import format_duration, format_moment, format_size
 from strongroom.cli.session import AllProjects, Session, Wait, command
 from strongroom.errors import InvalidRequest
 
@@ -70,31 +70,31 @@ HOW = {
 }
 
 
-def _verified(value: dict[str, Any] | None) -> str:
+def _format_verified(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
     how = HOW[value["level"]].format(tables=value.get("tables"))
     if value["links"] > 1:
         how += f", {value['links']} backups of the chain"
     if value["stored_size"]:
-        how += f", {size(value['stored_size'])}"
+        how += f", {format_size(value['stored_size'])}"
     outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
     said = f"; {value['message']}" if value["ok"] and value["message"] else ""
-    return f"{outcome} at {moment(value['at'])}{said}"
+    return f"{outcome} at {format_moment(value['at'])}{said}"
 
 
-def _pages(value: dict[str, Any] | None) -> str:
+def _format_pages(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
     named = ", ".join(f"block {page['block']} of {page['path']}" for page in value["named"])
     return f"{value['damaged']} of {value['checked']}: {named}" if value["damaged"] else f"none of {value['checked']}"
 
 
-def _hold(value: dict[str, Any] | None) -> str:
+def _format_hold(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
     who = f" by {value['held_by']}" if value["held_by"] else ""
-    until = f" until {moment(value['until'])}" if value["until"] else ""
+    until = f" until {format_moment(value['until'])}" if value["until"] else ""
     return f"{value['reason']} ({who.strip() or 'held'}{until})"
 
 
@@ -113,13 +113,13 @@ SHOW = [
     Column("Instance ID", "instance_id"),
     Column("Datastore", "datastore.type"),
     Column("Version", "datastore.version"),
-    Column("Damaged pages", "pages", _pages),
+    Column("Damaged pages", "pages", _format_pages),
     Column("Damaged pages in the chain", "damaged_pages", lambda number: str(number) if number else ""),
-    Column("Data", "data_size", size),
-    Column("Stream", "raw_size", size),
-    Column("Stored", "stored_size", size),
+    Column("Data", "data_size", format_size),
+    Column("Stream", "raw_size", format_size),
+    Column("Stored", "stored_size", format_size),
     Ratio("Ratio", "ratio"),
-    Column("Time", "seconds", duration),
+    Column("Time", "seconds", format_duration),
     Column("Codec", "codec"),
     Column("Encrypted", "encrypted"),
     Column("Container", "container"),
@@ -128,10 +128,10 @@ SHOW = [
     Column("Restorable", "restorable"),
     Column("Not restorable because", "unrestorable_reason"),
     Column("Protected", "protected"),
-    Column("Held", "hold", _hold),
-    Column("Removed after", "sweep_at", moment),
+    Column("Held", "hold", _format_hold),
+    Column("Removed after", "sweep_at", format_moment),
     Column("Removed because", "expired_because"),
-    Column("Verified", "verified", _verified),
+    Column("Verified", "verified", _format_verified),
     When("Created", "created"),
     When("Finished", "finished"),
     Column("Job", "job_id"),
@@ -330,7 +330,9 @@ def _describe_coverage(output: Mapping[str, Any]) -> str:
     count = output.get("links") or 1
     what = "1 backup" if count == 1 else f"{count} backups"
     how = HOW[output.get("level") or "content"].format(tables=(output.get("prepared") or {}).get("tables"))
-    return f"Verified {what} of the chain, {output.get('segments', 0)} segments, {size(output.get('stored_size', 0))}: {how}."
+    return (
+        f"Verified {what} of the chain, {output.get('segments', 0)} segments, {format_size(output.get('stored_size', 0))}: {how}."
+    )
 
 
 @command(app, "rename", example="strongroom backup rename monday before-upgrade")

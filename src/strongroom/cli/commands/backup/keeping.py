@@ -11,7 +11,7 @@ from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup.backup import Name, app
 from strongroom.cli.commands.policy.settings import parse_end
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import moment
+from strongroom.cli.output.values import format_moment
 from strongroom.cli.session import Session, Wait, Yes, command
 
 __all__ = ["app"]
@@ -51,13 +51,13 @@ def hold(
 
     A second hold replaces the first. A backup that was deleted or has expired is taken back.
     """
-    end = _end_of(until) if until else None
+    end = _parse_end(until) if until else None
     body = {"reason": reason, **({"until": end.isoformat()} if end else {})}
     session.client.post("backups", backup, "action", json={"hold": body})
-    note(f"Backup {backup} is held{f' until {moment(end.isoformat())} UTC' if end else ''}.")
+    note(f"Backup {backup} is held{f' until {format_moment(end.isoformat())} UTC' if end else ''}.")
 
 
-def _end_of(text: str) -> datetime:
+def _parse_end(text: str) -> datetime:
     """The end of the day, or the time."""
     found = parse_end(text)
     return found + timedelta(days=1) if len(text) == len("2027-12-31") and "T" not in text else found

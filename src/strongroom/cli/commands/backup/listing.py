@@ -10,7 +10,7 @@ from strongroom.cli.filters import Filters
 from strongroom.cli.output.columns import Column, Id, Look, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import duration, moment, safe, size, times
+from strongroom.cli.output.values import escape, format_duration, format_moment, format_ratio, format_size
 from strongroom.cli.session import Session
 from strongroom.errors import Conflict, NotFound
 
@@ -25,7 +25,7 @@ class Ratio(Column):
         return round(raw / stored, 2) if raw and stored else None
 
     def text(self, item: Mapping[str, Any], _look: Look) -> str:
-        return times(item.get("raw_size"), item.get("stored_size"))
+        return format_ratio(item.get("raw_size"), item.get("stored_size"))
 
 
 class State(Column):
@@ -44,8 +44,8 @@ class State(Column):
         if state is None:
             return "never" if item["status"] in ("COMPLETED", "RESTORED") else ""
         if verified and state == verified["level"]:
-            return safe(f"{state} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
-        return safe(str(state))
+            return escape(f"{state} {look.moment(verified['at'])}" if verified["ok"] else "damaged")
+        return escape(str(state))
 
 
 class Expires(Column):
@@ -54,7 +54,7 @@ class Expires(Column):
     def text(self, item: Mapping[str, Any], _look: Look) -> str:
         if not item.get("sweep_at"):
             return ""
-        return f"{'deleted, ' if item.get('trashed') else ''}{moment(item['sweep_at'])}"
+        return f"{'deleted, ' if item.get('trashed') else ''}{format_moment(item['sweep_at'])}"
 
 
 LIST = [
@@ -62,10 +62,10 @@ LIST = [
     Column("Instance", "instance_name", rank=1),
     Column("Kind", "kind", rank=3),
     Column("Status", "status"),
-    Column("Data", "data_size", size, right=True, rank=7),
-    Column("Stored", "stored_size", size, right=True, rank=2),
+    Column("Data", "data_size", format_size, right=True, rank=7),
+    Column("Stored", "stored_size", format_size, right=True, rank=2),
     Ratio("Ratio", "ratio", right=True, rank=9),
-    Column("Time", "seconds", duration, right=True, rank=8),
+    Column("Time", "seconds", format_duration, right=True, rank=8),
     State("Verified", "state"),
     Column("Protected", "protected", rank=10),
     Column("Held", "hold.reason", rank=11),
@@ -93,7 +93,8 @@ def list_backups(
     columns = [Column("Project", "project_id"), *LIST] if all_projects else LIST
     everywhere = {"all_projects": True, "trashed": "true"} if all_projects else {"trashed": "true"}
     found = filters.apply(
-        _unless(unverified, session.client.items("backups", instance_id=instance, limit=filters.page, **everywhere)), columns
+        _filter_unverified(unverified, session.client.items("backups", instance_id=instance, limit=filters.page, **everywhere)),
+        columns,
     )
     if not found and instance is not None and not session.client.exists("instances", instance):
         named = [b for b in session.client.items("backups", **everywhere) if instance in (b["instance_name"], b["instance_id"])]
@@ -104,20 +105,20 @@ def list_backups(
             raise Conflict(
                 f"there are backups of several deleted instances named {instance}: {known}", remedy="Specify one of these ids."
             )
-        found = filters.apply(_unless(unverified, named), columns)
+        found = filters.apply(_filter_unverified(unverified, named), columns)
     if tree and session.output.format is Format.table:
-        found = list(_as_tree(found))
+        found = list(_order_as_tree(found))
     session.output.rows(found, columns, noun="backups")
     if found and session.output.format is Format.table:
-        note(_total(found))
+        note(_format_total(found))
 
 
-def _unless(unverified: bool, backups: Iterable[Backup]) -> Iterator[Backup]:
+def _filter_unverified(unverified: bool, backups: Iterable[Backup]) -> Iterator[Backup]:
     """The backups; with ``unverified``, without those that a verification found good."""
     return (b for b in backups if not (unverified and b["verified"] and b["verified"]["ok"]))
 
 
-def _as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
+def _order_as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
     """Each full backup, newest first, with its descendants below it, oldest first; side branches come first and deeper."""
     ids = {backup["id"] for backup in backups}
     children: dict[str | None, list[Backup]] = {}
@@ -131,10 +132,10 @@ def _as_tree(backups: Sequence[Backup]) -> Iterator[Backup]:
         waiting += [(child, level) for child in below[:1]] + [(child, level + 1) for child in reversed(below[1:])]
 
 
-def _total(backups: Sequence[Backup]) -> str:
+def _format_total(backups: Sequence[Backup]) -> str:
     stored = sum(backup["stored_size"] or 0 for backup in backups)
     good = sum(1 for backup in backups if backup["restorable"])
     verified = sum(1 for backup in backups if backup["verified"] and backup["verified"]["ok"])
     damaged = sum(1 for backup in backups if backup.get("damaged_pages"))
     harm = f", {damaged} of a damaged database" if damaged else ""
-    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified{harm}."
+    return f"{len(backups)} backups ({format_size(stored)} in the store), {good} restorable, {verified} verified{harm}."

@@ -10,14 +10,14 @@ import typer
 from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup import backup as backups
 from strongroom.cli.commands.cluster.plan import describe_place, note_plan, print_plan
-from strongroom.cli.commands.instance import Flavor, Size, Version, datastore_body, split_command
+from strongroom.cli.commands.instance import Flavor, Size, Version, make_datastore_body, split_command
 from strongroom.cli.commands.restore import BACKUP
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import size
+from strongroom.cli.output.values import format_size
 from strongroom.cli.session import Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
@@ -76,8 +76,8 @@ NODES = [
     Column("State", "state"),
     Column("Position", "position", rank=3),
     Column("Newest backup", "last_backup", rank=1),
-    Column("On disk", "data_bytes", size, right=True, rank=4),
-    Column("Previous data", "old_bytes", lambda value: size(value) if value else "", right=True, rank=5),
+    Column("On disk", "data_bytes", format_size, right=True, rank=4),
+    Column("Previous data", "old_bytes", lambda value: format_size(value) if value else "", right=True, rank=5),
     Column("Instance", "name", rank=6),
 ]
 
@@ -131,14 +131,14 @@ def create(
     body: dict[str, Any] = {
         "name": name,
         "instances": [{key: value for key, value in one.items() if value is not None}] * nodes,
-        "datastore": datastore_body("mariadb" if version else None, version),
+        "datastore": make_datastore_body("mariadb" if version else None, version),
         "hosts": host,
         "restorePoint": {"backupRef": backup} if backup else None,
     }
-    _make(session, body, wait)
+    _create_cluster(session, body, wait)
 
 
-def _make(session: Session, body: dict[str, Any], wait: bool) -> None:
+def _create_cluster(session: Session, body: dict[str, Any], wait: bool) -> None:
     given = {key: value for key, value in body.items() if value is not None}
     reply = session.client.post("clusters", json={"cluster": given})
     key = reply.body["cluster"]["id"]
@@ -182,13 +182,13 @@ def adopt(
     shared = {key: split_command(value) for key, value in commands.items() if value}
     body = {
         "name": name,
-        "datastore": datastore_body("mariadb" if version else None, version),
-        "adopt": [{**shared, **_node(text)} for text in node],
+        "datastore": make_datastore_body("mariadb" if version else None, version),
+        "adopt": [{**shared, **_parse_node(text)} for text in node],
     }
-    _make(session, body, wait)
+    _create_cluster(session, body, wait)
 
 
-def _node(text: str) -> dict[str, Any]:
+def _parse_node(text: str) -> dict[str, Any]:
     terms: dict[str, Any] = {}
     for part in text.split(","):
         key, separator, value = part.partition("=")
@@ -357,7 +357,7 @@ def discard_old(session: Session, cluster: Name, yes: Yes = False, wait: Wait = 
     """Delete the previous data that restores kept on the nodes."""
     if not yes:
         nodes = session.client.get("clusters", cluster)["cluster"]["instances"]
-        kept = "\n".join(f"  {describe_place(node)}: {size(node['old_bytes'])}" for node in nodes)
+        kept = "\n".join(f"  {describe_place(node)}: {format_size(node['old_bytes'])}" for node in nodes)
         confirm(f"Delete the previous data of cluster {cluster} permanently?\n{kept}\n", yes)
     _act(session, cluster, "discard_old", {}, wait)
 

@@ -8,7 +8,7 @@ from typing import Any
 from strongroom.cli.output.columns import Column, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import moment, size
+from strongroom.cli.output.values import format_moment, format_size
 from strongroom.cli.session import Session
 
 RESTORE = [
@@ -16,7 +16,7 @@ RESTORE = [
     Column("Backup ID", "backup"),
     Column("Chain", "chain"),
     When("Taken", "taken"),
-    Column("Data", "data_bytes", size),
+    Column("Data", "data_bytes", format_size),
     Column("Method", "method"),
     Column("Why", "why"),
     Column("Left out", "left_out"),
@@ -41,8 +41,8 @@ def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
 def note_plan(cluster: str, plan: Mapping[str, Any]) -> None:
     """Print the plan on stderr, for confirmation."""
     chain = f", a chain of {len(plan['chain'])}" if len(plan["chain"]) > 1 else ""
-    taken = moment(plan["taken"]) or "an unknown time"
-    note(f"Restore of backup {plan['backup_name']} ({size(plan['data_bytes'])} of data{chain}) to cluster {cluster}:")
+    taken = format_moment(plan["taken"]) or "an unknown time"
+    note(f"Restore of backup {plan['backup_name']} ({format_size(plan['data_bytes'])} of data{chain}) to cluster {cluster}:")
     note(f"  changes after {taken} UTC are lost;")
     note(f"  {plan['why']};")
     for node in plan["nodes"]:

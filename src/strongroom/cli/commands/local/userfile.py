@@ -53,7 +53,7 @@ def add(
     with handle_errors():
         from strongroom.identity import NAME, User, edit_users, hash_password  # slow to load, and not needed by other commands
 
-        path, projects = _path(file, config), _grants(grant)
+        path, projects = _find_path(file, config), _parse_grants(grant)
         if not re.fullmatch(NAME, name):
             raise InvalidRequest(f"{name!r} is not a valid user name", remedy="Use up to 64 letters, digits, and . _ @ + -")
         hashed = hash_password(read_new_password(password_stdin, password_file))
@@ -76,7 +76,7 @@ def list_(
     with handle_errors():
         from strongroom.identity import UserFile
 
-        users = UserFile(_path(file, config)).users()
+        users = UserFile(_find_path(file, config)).users()
         rows = [
             {"name": name, "projects": [f"{project}={role}" for project, role in sorted(user.projects.items())]}
             for name, user in sorted(users.items())
@@ -90,9 +90,9 @@ def grant(name: Name, grant: Grants, file: File = None, config: Config = None) -
     with handle_errors():
         from strongroom.identity import edit_users
 
-        projects = _grants(grant)
-        with edit_users(path := _path(file, config)) as users:
-            _one(users, name, path).projects.update(projects)
+        projects = _parse_grants(grant)
+        with edit_users(path := _find_path(file, config)) as users:
+            _find_user(users, name, path).projects.update(projects)
 
 
 @app.command("revoke", epilog=epilog("strongroom user-file revoke alice lab"))
@@ -106,8 +106,8 @@ def revoke(
     with handle_errors():
         from strongroom.identity import edit_users
 
-        with edit_users(path := _path(file, config)) as users:
-            user = _one(users, name, path)
+        with edit_users(path := _find_path(file, config)) as users:
+            user = _find_user(users, name, path)
             for wanted in project:
                 if user.projects.pop(wanted, None) is None:
                     raise NotFound(f"user {name} has no role in project {wanted}", remedy="See `strongroom user-file list`.")
@@ -125,11 +125,11 @@ def passwd(
     with handle_errors():
         from strongroom.identity import UserFile, edit_users, hash_password
 
-        path = _path(file, config)
-        _one(UserFile(path).users(), name, path)
+        path = _find_path(file, config)
+        _find_user(UserFile(path).users(), name, path)
         hashed = hash_password(read_new_password(password_stdin, password_file))
         with edit_users(path) as users:
-            _one(users, name, path).password = hashed
+            _find_user(users, name, path).password = hashed
 
 
 @app.command("remove", epilog=epilog("strongroom user-file remove alice"))
@@ -138,16 +138,16 @@ def remove(name: Name, yes: Yes = False, file: File = None, config: Config = Non
     with handle_errors():
         from strongroom.identity import UserFile, edit_users
 
-        path = _path(file, config)
-        projects = _one(UserFile(path).users(), name, path).projects
+        path = _find_path(file, config)
+        projects = _find_user(UserFile(path).users(), name, path).projects
         roles = ", ".join(f"{project}={role}" for project, role in sorted(projects.items()))
         confirm(f"Remove user {name} ({roles or 'no roles'}) from {path}?", yes)
         with edit_users(path) as users:
-            _one(users, name, path)
+            _find_user(users, name, path)
             del users[name]
 
 
-def _path(file: Path | None, config: Path | None) -> Path:
+def _find_path(file: Path | None, config: Path | None) -> Path:
     if file is not None:
         return file
     from strongroom.settings import load
@@ -155,7 +155,7 @@ def _path(file: Path | None, config: Path | None) -> Path:
     return load(config).user_file
 
 
-def _grants(words: Sequence[str]) -> dict[str, Role]:
+def _parse_grants(words: Sequence[str]) -> dict[str, Role]:
     projects: dict[str, Role] = {}
     for word in words:
         project, equals, role = word.rpartition("=")
@@ -165,7 +165,7 @@ def _grants(words: Sequence[str]) -> dict[str, Role]:
     return projects
 
 
-def _one(users: dict[str, User], name: str, path: Path) -> User:
+def _find_user(users: dict[str, User], name: str, path: Path) -> User:
     try:
         return users[name]
     except KeyError:

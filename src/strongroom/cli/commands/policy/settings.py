@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.output.columns import Column, When
-from strongroom.cli.output.values import instant
+from strongroom.cli.output.values import parse_moment
 from strongroom.errors import InvalidRequest
 from strongroom.protection.durations import parse_duration
 
@@ -76,7 +76,7 @@ def parse_end(text: str) -> datetime:
     except InvalidRequest:
         pass
     try:
-        return instant(text)
+        return parse_moment(text)
     except ValueError:
         raise InvalidRequest(
             f"{text!r} is not a time", remedy="Write 2026-12-31, 2026-12-31T07:00 (UTC), or how long from now: 12h, 3d."
