@@ -20,7 +20,7 @@ def test_a_list_as_a_table(run: Run, canned: Canned) -> None:
     canned.on("GET", "/backups", (200, {"backups": [BACKUP]}))
     heading, _, row = run("backup", "list").stdout.splitlines()
     assert " ".join(heading.split()) == (
-        "Name Instance Kind Status Data Stored Ratio Time Verified Protected Parent Created (UTC) ID"
+        "Name Instance Kind Status Data Stored Ratio Time Verified Protected Held Expires Parent Created (UTC) ID"
     )
     numbers = "310.0 MiB 100.0 MiB 3.0x 3.2 s tables 2026-11-21 08:00:00 no 2026-11-21 07:00:00"
     assert " ".join(row.split()) == f"monday mysql1 full COMPLETED {numbers} {BACKUP['id']}"
@@ -95,7 +95,7 @@ def test_every_page_is_read_and_filters_are_kept(run: Run, canned: Canned) -> No
         (200, {"backups": [{**BACKUP, "name": "b"}]}),
     )
     assert run("backup", "list", "-i", "i1", "-f", "value", "-c", "name").stdout == "a\nb\n"
-    assert [query for _, _, query, _ in canned.asked] == ["instance_id=i1", "instance_id=i1&marker=20"]
+    assert [query for _, _, query, _ in canned.asked] == ["instance_id=i1&trashed=true", "instance_id=i1&trashed=true&marker=20"]
 
 
 @pytest.mark.parametrize(("noun", "collection"), [("db", "databases"), ("user", "users")])

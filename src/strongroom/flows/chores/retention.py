@@ -20,7 +20,7 @@ INTERVAL = 300.0
 
 
 def retain(site: Site) -> float:
-    """Look at the databases that changed; an error ends only the turn of one. Returns the seconds until the next look."""
+    """Check the databases that changed; an error affects only one database. Returns the seconds until the next check."""
     jump = _count_time(site, read_clocks())
     watch, at = site.watch, now()
     with site.catalog.read() as session:
@@ -38,7 +38,7 @@ def retain(site: Site) -> float:
 
 
 def read_stores(site: Site) -> float:
-    """Read what the stores contain, for the status of the databases. Impossible where stores need the token of a caller."""
+    """Read what the stores contain, for the status of databases. Impossible if stores require the token of a user."""
     if not site.settings.storage.by_token:
         refresh_facts(site)
     note_incidents(site)
@@ -46,7 +46,7 @@ def read_stores(site: Site) -> float:
 
 
 def _count_time(site: Site, reading: Reading) -> str:
-    """Count the time since the last look. Returns why the clock cannot be trusted; empty if it can be."""
+    """Add the time since the last check. Returns why the clock cannot be trusted; empty if it can be."""
     last = site.watch.ticked
     site.watch.ticked = reading
     with site.catalog.write() as session:

@@ -54,7 +54,7 @@ def _sweep(site: Site) -> float | None:
 
 
 def _store_labels(site: Site) -> None:
-    """Store that backups are protected, where the job that should have done it failed, or an earlier version did not do it."""
+    """Store the protection of backups whose job for it failed, or that were protected by an earlier version."""
     if site.settings.storage.by_token:
         return
     with site.catalog.read() as session:
@@ -88,7 +88,7 @@ def finish_failed(site: Site) -> None:
 
 
 def _list_left(site: Site) -> list[tuple[str, str, str, str]]:
-    """Failed backups of which something is in the store: job, backup, project, and where it is."""
+    """Failed backups that left something in the store: job, backup, project, location."""
     failed = select(Job.id, Backup.id, Backup.project, Job.output).join(Job, Job.backup_id == Backup.id)
     with site.catalog.read() as session:
         found = session.execute(failed.where(Backup.status == "FAILED", Backup.deleted.is_(None), Job.kind == "backup"))

@@ -1,1 +1,1 @@
-"""Policies at work: which databases have schedules, which runs begin, what their ends mean."""
+"""Applies policies: schedules of databases, runs that begin, and results of runs."""

@@ -1,4 +1,4 @@
-"""One attempt of a run: the backup of an instance or a cluster, with a job whose id follows from the run."""
+"""One attempt of a run: a backup of an instance or a cluster, with a job whose id is derived from the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_NAME = 200
 
 
 def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *, by_hand: bool = False) -> PolicyRun:
-    """A run that begins now. It is not added yet."""
+    """A run that begins now. The caller adds it to the session."""
     return PolicyRun(
         id=make_run_id(policy.id, database.id, nominal),
         project=database.project,
@@ -40,7 +40,7 @@ def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *
 def begin_attempt(
     session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
 ) -> tuple[Backup, Job]:
-    """Add the backup and the job of the run's next attempt, in the caller's transaction. Raises as a request for a backup."""
+    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request."""
     scheduled = Scheduled(run.id, make_job_id(run.id, run.attempts + 1))
     name = _name_backup(database, run)
     description = f"policy {policy.name}"
@@ -84,7 +84,7 @@ def has_usable_backup(session: Session, database: Database) -> bool:
 
 
 def limit_chain(spec: PolicySpec, at: datetime) -> ChainLimit:
-    """How long and how old a chain may become under the policy."""
+    """A function that explains why a chain must not grow under the policy: it is too long or too old."""
 
     def limit(chain: Sequence[Backup]) -> str | None:
         if spec.max_chain and len(chain) >= spec.max_chain:

@@ -1,4 +1,4 @@
-"""Which databases have schedules: those to which a policy with a schedule applies."""
+"""Keeps the schedules of databases up to date: a database has one if a policy with a schedule applies to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CLUSTERS = select(Cluster.id, Cluster.project).where(Cluster.deleted.is_(None))
 
 
 def cover_databases(site: Site, at: datetime) -> None:
-    """Add, change and remove schedules until they are those of the databases with a policy. Nothing is written otherwise."""
+    """Add, change and remove schedules so that they match the policies of databases. Writes nothing if they already do."""
     with site.catalog.read() as session:
         wanted, held = _list_wanted(session), _list_held(session)
     changed = {key: policy_id for key, policy_id in wanted.items() if held.get(key) != policy_id}
@@ -42,14 +42,14 @@ def cover_databases(site: Site, at: datetime) -> None:
 
 
 def restart_schedules(session: Session, policy: Policy, at: datetime) -> None:
-    """Nominal times count from now on: the schedules have changed, or were resumed. Runs that were claimed stay."""
+    """Count nominal times from now, after schedules were changed or resumed. Runs that were already claimed stay."""
     for row in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
         row.handled, row.waiting = at, ""
         row.wake = row.retry or (at if row.first else next_wake(policy, row))
 
 
 def next_wake(policy: Policy, row: Schedule) -> datetime | None:
-    """When the next run of the database begins, after those that are handled."""
+    """When the next run of the database begins, after those that were handled."""
     upcoming = policy.plan.next_after(row.handled)
     return upcoming[0] + spread_offset(policy.id, row.database_id, policy.plan.spread) if upcoming else None
 

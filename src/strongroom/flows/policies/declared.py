@@ -1,4 +1,4 @@
-"""Policies of the configuration file: at each start, the catalog gets what the file declares."""
+"""Policies of the configuration file, which are copied to the catalog at each start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILE = "configuration file"
 
 
 def declare_policies(site: Site) -> None:
-    """Add and change policies until they are as declared. Those that are not declared any more become users' policies.
+    """Add and change policies to match the file. Those that are no longer declared become policies of users.
 
     Raises Unsupported if the store allows no schedules; InvalidRequest for a wrong name or two policies of one whole project.
     """
@@ -71,7 +71,7 @@ def _declare(session: Session, row: Policy | None, name: str, policy: DeclaredPo
 
 
 def _release(session: Session, row: Policy) -> None:
-    """It is not declared any more: delete it unless databases depend on it."""
+    """Delete a policy that is no longer declared, unless databases depend on it."""
     attached = list_attached(session, row)
     if attached:
         row.declared = False

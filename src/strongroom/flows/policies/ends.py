@@ -1,4 +1,4 @@
-"""What the end of a scheduled job means: the run has succeeded, it is tried again later, or an incident is opened."""
+"""Handles the end of a scheduled job: the run has succeeded, is tried again later, or opens an incident."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = structlog.get_logger()
 FAILING = "failing"
 """Condition of an incident: a run failed in all attempts."""
 STUCK = "stuck"
-"""Condition of an incident: runs are skipped because one does not end."""
+"""Condition of an incident: runs are skipped because an earlier one does not end."""
 PAUSES = (timedelta(minutes=1), timedelta(minutes=10))
-"""Before the second attempt, and before each later one."""
+"""Pauses before the second attempt, and before each later one."""
 JITTER = 0.2
 """Pauses are up to this fraction longer or shorter, so that failed runs of many databases do not meet again."""
 BEFORE_NEXT = timedelta(minutes=5)
@@ -35,7 +35,7 @@ def find_database(session: Session, database_id: str) -> Database | None:
 
 
 def settle_backup(session: Session, job: Job, backup: Backup, failure: Failure | None) -> None:
-    """A backup job has ended. A good backup, also one that a user asked for, closes the incident of failed runs."""
+    """Record the end of a backup job. A good backup, even one requested by a user, closes the incident of failed runs."""
     succeeded = failure is None or backup.status == "COMPLETED"
     run = session.get(PolicyRun, job.params["run"]) if "run" in job.params else None
     if run is not None and run.job_id == job.id and run.finished is None:
@@ -49,7 +49,7 @@ def settle_backup(session: Session, job: Job, backup: Backup, failure: Failure |
 
 
 def fail_attempt(session: Session, run: PolicyRun, failure: Failure, at: datetime, *, final: bool = False) -> None:
-    """An attempt of the run has failed: try again later, if the next run is not too near, else open an incident."""
+    """Record a failed attempt: try again later, or open an incident if there is no time before the next run."""
     schedule = _find_schedule(session, run)
     policy = session.get(Policy, run.policy_id)
     if failure["code"] == Cancelled.__name__:
@@ -73,7 +73,7 @@ def fail_attempt(session: Session, run: PolicyRun, failure: Failure, at: datetim
 
 
 def remove_schedule(session: Session, schedule: Schedule) -> None:
-    """The policy does not apply to the database any more. A run that waits for another attempt ends; one that works continues."""
+    """Remove the schedule of a database without a policy. A run that waits for its next attempt ends; a running job continues."""
     run = session.get(PolicyRun, schedule.run_id) if schedule.run_id and schedule.retry is not None else None
     if run is not None and run.finished is None:
         _finish(session, run, "failed", f"{run.reason}; not tried again: the policy does not apply to the database any more")

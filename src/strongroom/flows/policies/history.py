@@ -1,4 +1,4 @@
-"""How long runs are remembered."""
+"""Deletes old runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strongroom.catalog import Backup, PolicyRun
 from strongroom.flows.site import Site
 
 KEEP = timedelta(days=400)
-"""How long a run is remembered whose backup does not exist any more. Retention needs the due times of those that do."""
+"""How long a run without an existing backup is kept. Retention needs the due times of runs whose backups exist."""
 BATCH = 500
 
 

@@ -1,4 +1,4 @@
-"""Schedules as people see them: the next run, the last run, and why runs do not happen."""
+"""Schedules as users see them: the next run, the last run, and why runs do not happen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ScheduleState:
     last_run: PolicyRun | None
     """The newest run that began."""
     last_missed: PolicyRun | None
-    """The newest run that did not, if it was due after the last one that began."""
+    """The newest run that did not begin, if it was due after ``last_run``."""
     is_paused: bool
 
 
@@ -97,7 +97,7 @@ def _find_databases(session: Session, keys: list[str]) -> dict[str, Database]:
 
 
 def _find_newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, PolicyRun]:
-    """The newest run of each database, of those that were missed or of the others."""
+    """The newest run of each database: of the missed ones, or of the others."""
     outcome = PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed"
     found: dict[str, PolicyRun] = {}
     for batch in _split_batches(keys):

@@ -1,4 +1,4 @@
-"""What users do with policies: create, change, attach, pause, run now, delete."""
+"""Requests of users for policies: create, change, attach, pause, run now, delete."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from strongroom.protection.runs import Kind
 
 _LONGEST_PAUSE = timedelta(days=36_525)
 _TIMES = ("full", "incremental", "time_zone")
-"""Settings after whose change nominal times count from the change."""
+"""Settings whose change makes nominal times count from the change."""
 
 
 def create_policy(site: Site, project: str, name: str, spec: PolicySpec) -> Policy:
@@ -131,7 +131,7 @@ def detach_policy(site: Site, project: str, ref: str, databases: Sequence[str], 
 
 
 def pause_policy(site: Site, project: str, ref: str, *, reason: str, until: datetime | None = None) -> Policy:
-    """Begin no runs, with the reason, until the time or until it is resumed. Raises NotFound, InvalidRequest."""
+    """Pause the policy: no runs begin until ``until``, or until it is resumed. Raises NotFound, InvalidRequest."""
     if not reason.strip():
         raise InvalidRequest("a pause needs a reason", remedy='Give one, for example --reason "migration of the storage".')
     if until is not None and until <= now():
@@ -150,7 +150,7 @@ def pause_policy(site: Site, project: str, ref: str, *, reason: str, until: date
 
 
 def resume_policy(site: Site, project: str, ref: str) -> Policy:
-    """Continue with the next run; what was due in the pause is not made up for. Raises NotFound, Conflict."""
+    """Resume the policy with the next run; runs that were due during the pause are skipped. Raises NotFound, Conflict."""
     with site.catalog.write() as session:
         policy = find_policy(session, project, ref)
         if policy.paused is None:
@@ -165,7 +165,7 @@ def resume_policy(site: Site, project: str, ref: str) -> Policy:
 
 
 def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | None = None) -> tuple[PolicyRun, Job]:
-    """Take a backup now as the policy has it, in addition to its schedules. ``kind``: default as they have it.
+    """Take a backup now with the policy's settings, in addition to its schedules. ``kind``: by default that of the schedules.
 
     Raises NotFound, Conflict, Busy and what a request for a backup raises.
     """

@@ -1,4 +1,4 @@
-"""Begins the runs that are due: each with its job in one transaction, so that it happens exactly once."""
+"""Begins due runs: each together with its job in one transaction, so that it happens exactly once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from strongroom.protection.runs import AHEAD
 log = structlog.get_logger()
 
 LONGEST_SLEEP = 60.0
-"""Seconds: asyncio's clock ignores changes of the wall clock, and stands still while the machine sleeps."""
+"""In seconds. Limited because asyncio's clock ignores changes of the wall clock, and stops while the machine sleeps."""
 
 
 def begin_due_runs(site: Site, at: datetime | None = None) -> float | None:
-    """Begin what is due (``at``: now) and return the seconds until the next look; None: there is no schedule."""
+    """Begin what is due at ``at`` (default: now). Returns the seconds until the next call; None if there are no schedules."""
     moment = at or now()
     cover_databases(site, moment)
     waiting = iter(_list_due(site, moment))
@@ -41,14 +41,14 @@ def begin_due_runs(site: Site, at: datetime | None = None) -> float | None:
 
 
 def _list_due(site: Site, at: datetime) -> list[str]:
-    """Databases to look at. A time far ahead is of a wrong clock."""
+    """Databases with something due, or with a time far in the future, which a wrong clock has written."""
     due = or_(Schedule.wake <= at, Schedule.waiting != "", Schedule.handled > at + AHEAD)
     with site.catalog.read() as session:
         return list(session.scalars(select(Schedule.database_id).where(due).order_by(Schedule.wake, Schedule.database_id)))
 
 
 def _take_turn(session: Session, site: Site, database_id: str, at: datetime) -> Job | None:
-    """One database. A defect stops only this one, and only for a while."""
+    """Handle one database. A defect stops only this database, and only for a while."""
     row = session.get(Schedule, database_id)
     if row is None or not (row.waiting or row.handled > at + AHEAD or (row.wake is not None and row.wake <= at)):
         return None  # another service was faster

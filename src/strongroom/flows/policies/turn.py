@@ -1,4 +1,4 @@
-"""What a schedule does now for one database: begin a run, try one again, record what is missed, or wait."""
+"""Handles the schedule of one database: begins a run, repeats a failed one, records missed ones, or waits."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from strongroom.protection.runs import (
 log = structlog.get_logger()
 
 WAIT = timedelta(minutes=1)
-"""Before another look at a database that is not ready. What makes it ready wakes the chore earlier."""
+"""Time until a database that is not ready is checked again. Events that make it ready wake the chore earlier."""
 STUCK_AFTER = 2
-"""Skipped runs in a row that open an incident."""
+"""Number of consecutive skipped runs that opens an incident."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of the attempt to begin a run: nothing at all if it was begun before."""
+    """The result of an attempt to begin a run; empty if it was begun before."""
 
     run: PolicyRun | None = None
     job: Job | None = None
     why: str = ""
     """Why the database is not ready; it is tried again soon."""
     error: StrongroomError | None = None
-    """The attempt has failed at once."""
+    """Why the attempt failed immediately."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One look at a schedule, within one transaction."""
+    """Handles a schedule once, within one transaction."""
 
     session: Session
     site: Site
@@ -64,7 +64,7 @@ class Turn:
     at: datetime
 
     def take(self) -> Job | None:
-        """Do what is due; returns the job to start after the commit, if any. Sets when to look again."""
+        """Do what is due, and set the time of the next check. Returns the job to start after the commit, if any."""
         row, at = self.row, self.at
         self._reset_future()
         if self._postpone_late():
@@ -93,11 +93,11 @@ class Turn:
 
     @cached_property
     def offset(self) -> timedelta:
-        """How much later than its nominal time a run of this database begins."""
+        """The delay of this database's runs after their nominal times."""
         return spread_offset(self.policy.id, self.database.id, self.policy.plan.spread)
 
     def _reset_future(self) -> None:
-        """The clock was ahead when this was written: start again from now."""
+        """Start again from now if the schedule was written while the clock was ahead."""
         row, at = self.row, self.at
         if row.handled > at + AHEAD:
             row.handled = at
@@ -106,7 +106,7 @@ class Turn:
             row.wake = at
 
     def _postpone_late(self) -> bool:
-        """After a time without the service, runs of many databases are due at once: spread them, too."""
+        """Spread runs that are due at once because the service was not running. Returns whether this one was postponed."""
         row, at, plan = self.row, self.at, self.policy.plan
         is_planned = row.wake is not None and row.first is None and row.retry is None and not row.waiting
         if not is_planned or row.wake is None or at - row.wake <= plan.spread + GRACE or not self.offset:
@@ -132,7 +132,7 @@ class Turn:
         return Miss.HOST_UNREACHABLE if self._unreachable else Miss.NOT_READY
 
     def _is_running(self) -> bool:
-        """Whether the run before has not ended. One that waits for another attempt is given up: the next run is due."""
+        """Whether the previous run has not ended. If it only waits for another attempt, it is ended: the next run is due."""
         row = self.row
         run = self.session.get(PolicyRun, row.run_id) if row.run_id else None
         if run is None or run.finished is not None:
@@ -149,7 +149,7 @@ class Turn:
         return wake is not None and wake <= self.at
 
     def _handle(self, due: Due, detail: str = "") -> None:
-        """Record what is missed, and note when to look again."""
+        """Record missed runs, and set the time of the next check."""
         row = self.row
         for missed in due.missed:
             self._record(missed, due.kind, detail)
@@ -187,7 +187,7 @@ class Turn:
                 self._report_stuck()
 
     def _continues(self, newest: PolicyRun, missed: Missed, reason: str) -> bool:
-        """Whether the missed runs follow directly on others that were missed for the same reason."""
+        """Whether the missed runs directly follow others that were missed for the same reason."""
         return (
             newest.outcome == "missed"
             and newest.policy_id == self.policy.id
@@ -208,7 +208,7 @@ class Turn:
 
     @cached_property
     def _unreachable(self) -> str:
-        """Why its host cannot be asked; empty if it can. Clusters choose a node whose host answers."""
+        """Why its host is unreachable; empty if it answers. Clusters choose a node whose host answers."""
         if isinstance(self.database, Instance) and self.database.host in silent_hosts(self.session):
             return f"host {self.database.host} is unreachable"
         return ""
@@ -239,14 +239,14 @@ class Turn:
         return Attempt(run=run, job=job)
 
     def _finish(self, result: Attempt) -> Job | None:
-        """The job to start. An attempt without one has failed: it is tried again, or an incident is opened."""
+        """The job to start. If there is none, the attempt has failed: it is tried again, or an incident is opened."""
         if result.run is not None and result.error is not None:
             self.session.flush()
             fail_attempt(self.session, result.run, result.error.to_dict(), self.at)
         return result.job
 
     def _try_again(self) -> Job | None:
-        """The next attempt of the run that failed."""
+        """Begin the next attempt of a failed run."""
         row = self.row
         run = self.session.get(PolicyRun, row.run_id)
         upcoming = next_wake(self.policy, row)
@@ -266,7 +266,7 @@ class Turn:
         return self._finish(result)
 
     def _begin_first(self) -> Job | None:
-        """The full of a database that has no backup, as soon as it is ready."""
+        """Begin the first full of a database as soon as it is ready."""
         row, at = self.row, self.at
         assert row.first is not None
         if has_usable_backup(self.session, self.database):

@@ -1,4 +1,4 @@
-"""Brakes: retention of one database waits until a person has looked at it. When in doubt, nothing is removed."""
+"""Brakes: retention of a database waits for the confirmation of a person. When in doubt, nothing is removed."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from strongroom.catalog import Fact, now
 SERVED = "retention_served"
 CLOCK = "retention_clock"
 JUMP = timedelta(minutes=10)
-"""What the wall clock may differ from the time since boot."""
+"""Allowed difference between the progress of the wall clock and of the time since boot."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -26,13 +26,13 @@ class Reading:
     boot: str
     """Id of the boot that ``elapsed`` counts from."""
     elapsed: float
-    """Seconds since boot, also in suspend."""
+    """Seconds since boot, including suspend."""
     wall: float
     """The wall clock, in seconds since 1970."""
 
 
 def read_clocks() -> Reading:
-    """What the clocks show now."""
+    """Read the clocks."""
     return Reading(_BOOT.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME), now().timestamp())
 
 
@@ -62,7 +62,7 @@ def keep_reading(session: Session, reading: Reading) -> None:
 
 
 def read_served(session: Session) -> int:
-    """How many seconds the service has run, as far as retention counted them."""
+    """The number of seconds that the service has run, as counted by retention."""
     fact = session.get(Fact, SERVED)
     return int(fact.value) if fact else 0
 

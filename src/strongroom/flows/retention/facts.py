@@ -1,4 +1,4 @@
-"""What is in the stores, as the stores show it: the catalog's rows prove nothing."""
+"""Reads which backups the stores contain, since the catalog's rows prove nothing."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = structlog.get_logger()
 
 _THREADS = 8
 _MOST_HEADS = 500
-"""Manifests that one refresh looks at, beside the lists of all artifacts."""
+"""Number of manifests that one refresh checks, in addition to listing all artifacts."""
 
 
 def place_of(site: Site, backup: Backup) -> Place:
-    """Where its artifact is."""
+    """The store and container of the backup's artifact."""
     return (backup.project if site.settings.storage.by_project else "", backup.container)
 
 
 def read_present(site: Site, backups: Iterable[Backup]) -> frozenset[str]:
-    """Ids of those whose manifest is in the store now. Raises StorageError if any of them cannot be looked for.
+    """Ids of the backups whose manifest is in the store now. Raises StorageError if any of them cannot be checked.
 
-    A container that the store does not show makes this fail: the store may not be mounted, or be another one.
+    A missing container is an error, too: the store may not be mounted, or may be a different one.
     """
     own = [backup for backup in backups if backup.source is None and backup.status not in Backup.RUNNING]
     containers: dict[Place, Store] = {}
@@ -47,9 +47,9 @@ def read_present(site: Site, backups: Iterable[Backup]) -> frozenset[str]:
 
 
 def refresh_facts(site: Site) -> None:
-    """List all containers with backups, and look for some manifests: in the course of a day, for each one.
+    """List all containers with backups, and check some manifests, so that each is checked once a day.
 
-    What cannot be read stays as it was, and becomes old.
+    If something cannot be read, the earlier result stays, with its time.
     """
     facts = site.watch.facts
     own = (Backup.deleted.is_(None), Backup.status == "COMPLETED", Backup.source.is_(None))
@@ -83,9 +83,9 @@ def refresh_facts(site: Site) -> None:
 
 
 def find_facts(site: Site, backups: Iterable[Backup]) -> tuple[frozenset[str], datetime | None]:
-    """Ids of the backups that are in the store, as last seen, and when all their containers were read; None: not yet.
+    """Ids of the backups last found in the store, and when all their containers had been read; None if they were not yet.
 
-    A backup that is newer than the list is there: its manifest was read back when it was recorded.
+    A backup that is newer than the list counts as found: its manifest was read back when it was recorded.
     """
     places: dict[Place, list[Backup]] = {}
     for backup in backups:

@@ -1,4 +1,4 @@
-"""Backups that schedules would take: what a simulation adds, and until when the existing ones are kept. Pure."""
+"""Simulates the backups that schedules will take, and until when existing ones are kept. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from strongroom.protection.runs import Plan
 MOST_RUNS = 5000
 """A simulation adds at most this many backups."""
 LOOKS_AHEAD = 500
-"""How many runs are looked ahead for the end of a backup."""
+"""Number of future runs that are simulated to find the end of a backup."""
 EXPECTED = "run of "
 """Ids of backups that do not exist yet begin with this."""
 
 
 def expect_backups(history: History, spec: PolicySpec, plan: Plan, after: datetime) -> Iterator[KnownBackup]:
-    """The backups that the schedules take after this time, each at its nominal time, if all goes well."""
+    """The backups that the schedules take after this time, each at its nominal time, if all runs succeed."""
     good = [backup for backup in history.backups if history.is_good(backup)]
     newest = max(good, key=lambda backup: backup.point, default=None)
     length = len(history.list_chain(newest)) if newest is not None else 0
@@ -38,7 +38,7 @@ def expect_backups(history: History, spec: PolicySpec, plan: Plan, after: dateti
 
 
 def expect_until(history: History, spec: PolicySpec, plan: Plan, after: datetime, until: datetime) -> History:
-    """The history as it would be at this time. Raises InvalidRequest if that is too far away."""
+    """The simulated history at ``until``. Raises InvalidRequest if that is too far in the future."""
     added: list[KnownBackup] = []
     for backup in expect_backups(history, spec, plan, after):
         if backup.point > until:
@@ -52,9 +52,10 @@ def expect_until(history: History, spec: PolicySpec, plan: Plan, after: datetime
 
 
 def find_ends(history: History, spec: PolicySpec, plan: Plan, now: datetime, holds: Collection[str]) -> Mapping[str, datetime]:
-    """When each existing backup expires if all runs succeed; without those that stay for longer than is looked ahead.
+    """When each existing backup expires if all runs succeed, except those that are kept beyond the simulated runs.
 
-    New backups only let go, and never want back: so the first run that lets a backup go is found by bisection.
+    A new backup can make an existing one expire but cannot make it be kept again, so the run at which it expires is found by
+    bisection.
     """
     future = list(islice(expect_backups(history, spec, plan, now), LOOKS_AHEAD))
     known: dict[int, dict[str, Decision]] = {}

@@ -1,4 +1,4 @@
-"""Holds: a person keeps a backup, whatever a policy or another person wants."""
+"""Holds: a user keeps a backup, even if a policy or another user would remove it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from strongroom.identity import asker
 def hold_backup(site: Site, project: str, backup: str, *, reason: str, until: datetime | None = None) -> Hold:
     """Keep the backup, and all that it is based on, until the time or until it is released. A second hold replaces the first.
 
-    Removes the mark of an expired or deleted backup. Decided in one transaction: when a sweep began before, the hold is refused.
+    Removes the mark of an expired or deleted backup. Decided in one transaction: if a sweep has begun, the hold is refused.
     Raises NotFound, InvalidRequest, Busy, Conflict.
     """
     if not reason.strip():
@@ -52,13 +52,13 @@ def release_backup(site: Site, project: str, backup: str) -> None:
 
 
 def list_holds(session: Session) -> dict[str, Hold]:
-    """All holds that count now, by the id of the backup. There are few."""
+    """All current holds, by the id of the backup. There are few."""
     at = now()
     return {hold.backup_id: hold for hold in session.scalars(select(Hold)) if hold.until is None or hold.until > at}
 
 
 def refuse_if_held(session: Session, backups: Sequence[Backup]) -> None:
-    """Raise Protected when a person holds one of the backups."""
+    """Raise Protected if one of the backups is held."""
     holds = list_holds(session)
     for backup in backups:
         if hold := holds.get(backup.id):

@@ -1,6 +1,6 @@
-"""Marks: what a person deleted, or no rule keeps, is marked, waits for the grace period, and is then swept.
+"""Marks: a backup that a user deleted, or that no rule keeps, is marked, and swept after the grace period.
 
-A marked backup is in the store: it can be restored, verified and unmarked, but no new incremental is based on it.
+A marked backup is still in the store: it can be restored, verified and unmarked, but no new incremental is based on it.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def find_marks(session: Session, ids: Sequence[str]) -> dict[str, Expiration]:
 
 
 def undelete_backup(site: Site, project: str, backup: str) -> list[Backup]:
-    """Take back the deletion of a backup and of all that it is based on, and return these. Decided in one transaction.
+    """Undo the deletion of a backup and its ancestors, and return them. Decided in one transaction.
 
-    Raises NotFound, Busy when the sweep has begun, Conflict when it is not deleted, or when no rule of its policy keeps it.
+    Raises NotFound; Busy if the sweep has begun; Conflict if it is not deleted, or if no rule of its policy keeps it.
     """
     with site.catalog.write() as session:
         row = find_backup(session, project, backup)
@@ -101,12 +101,12 @@ def undelete_backup(site: Site, project: str, backup: str) -> list[Backup]:
 
 
 def database_of(backup: Backup) -> str:
-    """The cluster or the instance that the backup is of; empty for what others wrote."""
+    """The id of the cluster or instance of the backup; empty for an imported backup."""
     return backup.cluster_id or backup.instance_id or ""
 
 
 def grace_of(site: Site) -> timedelta:
-    """How long what is marked waits for its sweep."""
+    """The time between a mark and its sweep."""
     return timedelta(seconds=site.settings.retention.grace)
 
 

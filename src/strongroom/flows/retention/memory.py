@@ -1,4 +1,4 @@
-"""What the service remembers of stores and of its last look. In memory: after a start, everything is looked at again."""
+"""What the service remembers about stores and its last check. In memory: after a start, everything is checked again."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class StoreFacts:
     missing: set[str] = field(default_factory=set)
     """Ids of the backups without a manifest."""
     cursor: str = ""
-    """The backup whose manifest was looked for last."""
+    """The backup whose manifest was checked last."""
     lock: Lock = field(default_factory=Lock)
 
 
 @dataclass(slots=True)
 class Watch:
-    """When retention last looked, and what the stores contained."""
+    """The last check of retention, and the content of the stores."""
 
     facts: StoreFacts = field(default_factory=StoreFacts)
     looked: datetime | None = None
     everything: datetime | None = None
-    """When all databases were last looked at."""
+    """When all databases were last checked."""
     jump: str = ""
     """Why the clock cannot be trusted; empty if it can be."""
     ticked: Reading | None = None
-    """The clocks at the last look, to count the time in which the service runs."""
+    """The clocks at the last check, to count the time in which the service runs."""

@@ -1,4 +1,4 @@
-"""Which databases retention has to look at: those of which something has changed, or whose time has come."""
+"""Selects the databases that retention has to check: something has changed, or is due."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from strongroom.catalog import Attachment, Backup, Expiration, Hold, Policy
 from strongroom.flows.retention.memory import Watch
 
 EVERYTHING = timedelta(hours=6)
-"""After this time, all databases are looked at: holds end, and what failed becomes old."""
+"""Interval at which all databases are checked, because holds end and failed backups expire without a change."""
 _SLACK = timedelta(minutes=1)
-"""Rows are written with the time at which their transaction began."""
+"""Tolerance: rows contain the time at which their transaction began, which is before their commit."""
 _DATABASE = func.coalesce(Backup.cluster_id, Backup.instance_id)
 
 
 def list_databases(session: Session, watch: Watch, at: datetime) -> list[str]:
-    """Ids of the databases to look at now: of those with a policy, or with a backup that is marked."""
+    """Ids of the databases to check now, among those with a policy or a marked backup."""
     marked = select(Expiration.database_id).where(Expiration.database_id != "")
     concerned = or_(Backup.project.in_(select(Attachment.project)), _DATABASE.in_(marked))
     existing = select(_DATABASE).where(Backup.deleted.is_(None), _DATABASE.is_not(None), concerned).distinct()
@@ -37,7 +37,7 @@ def list_databases(session: Session, watch: Watch, at: datetime) -> list[str]:
 
 
 def note_look(watch: Watch, at: datetime, *, everything: bool) -> None:
-    """Remember that the databases were looked at."""
+    """Remember that the databases were checked."""
     watch.looked = at
     if everything or watch.everything is None:
         watch.everything = at
