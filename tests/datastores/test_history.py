@@ -60,7 +60,7 @@ def test_rollback_past_the_parent(place: Path, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("opened", EVERY)
-def test_rollback_to_between_two_backups(place: Path, opened: Opened) -> None:
+def test_rollback_to_a_state_between_two_backups(place: Path, opened: Opened) -> None:
     """The older of them can still be a parent, the younger cannot."""
     with opened(place) as server:
         server.write()
@@ -81,7 +81,7 @@ def test_rollback_to_between_two_backups(place: Path, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("opened", EVERY)
-def test_what_is_no_parent(place: Path, opened: Opened) -> None:
+def test_invalid_parents(place: Path, opened: Opened) -> None:
     """A backup without a witness, one whose token could not be written, and for a restored copy every backup of its source."""
     with opened(place) as server:
         server.write()
@@ -139,16 +139,16 @@ def test_every_chain_restores_whatever_happened(place: Path, opened: Opened) -> 
         history_model.run(server, PLAN)
 
 
-def believe(*_: object) -> None:
-    """In the place of a proof."""
+def accept(*_: object) -> None:
+    """Replaces a proof; accepts everything."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("opened", EVERY)
-def test_a_proof_that_is_missing_is_noticed(place: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_proof_is_noticed(place: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same history as above, whose incrementals are taken without any proof."""
     for module in (mariadb_witness, mysql_incremental, postgresql_witness, postgresql_wal):
-        monkeypatch.setattr(module, "require_witness", believe)
+        monkeypatch.setattr(module, "require_witness", accept)
     with opened(place) as server, pytest.raises(AssertionError, match=r"rows too many|cannot be restored"):
         history_model.run(server, PLAN)
 

@@ -1,4 +1,4 @@
-"""Servers of somebody else, whose account may not write tokens: what is proof there, and what `check` asks the owner for."""
+"""Adopted servers whose user may not write tokens: what proves their history, and what `check` asks the owner for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def remedies(of: Any) -> list[str]:
     return [finding.remedy for finding in found if "token" in finding.message or "strongroom_witness" in finding.message]
 
 
-def test_mariadb_that_is_read_only_is_proven_by_its_process(place: Path) -> None:
+def test_the_process_proves_the_history_of_a_read_only_mariadb(place: Path) -> None:
     rights = "RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, BINLOG ADMIN, SELECT, INSERT, DELETE, CREATE"
     with history.mariadb_history(place) as server, keeper(server, rights) as of:
         server.write()

@@ -90,7 +90,7 @@ def _environments() -> list[str]:
 
 
 @pytest.mark.parametrize("number", ["10.11.1", "10.6.99", "11.4.2"])
-def test_a_tool_that_does_not_fit_is_refused(place: Path, pool: str, number: str) -> None:
+def test_a_tool_of_another_version_is_refused(place: Path, pool: str, number: str) -> None:
     with mariadb.running(place, pool) as a:
         other = slow.other_version(a.server, place, number)
         with pytest.raises(VersionMismatch, match=rf"is version {number}, but the server a is MariaDB 10.11") as caught:
@@ -98,12 +98,12 @@ def test_a_tool_that_does_not_fit_is_refused(place: Path, pool: str, number: str
         assert "Install mariadb-backup" in caught.value.remedy
 
 
-def test_a_later_tool_of_the_series_is_taken(place: Path, pool: str) -> None:
+def test_a_later_tool_of_the_series_is_accepted(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a:
         attempt(a, place, version=slow.other_version(a.server, place, "10.11.99").version)
 
 
-def test_files_and_server_must_be_one(place: Path, pool: str) -> None:
+def test_files_must_belong_to_the_server(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a, mariadb.running(place, pool, name="b", number=2) as b:
         with pytest.raises(ConfigurationError, match="does not use"):
             attempt(a, place, data_dir=b.data_dir)
@@ -125,14 +125,14 @@ def test_another_user_cannot_read_the_data(place: Path, pool: str) -> None:
             attempt(a, place, user="nobody", runtime="adopted")
 
 
-def test_no_server_no_backup(place: Path, pool: str) -> None:
+def test_a_stopped_server_is_not_backed_up(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
     driver.servers.configure(a.server)
     with pytest.raises(ServerFailed, match="does not answer"):
         attempt(a, place)
 
 
-def test_an_incremental_needs_the_same_past(place: Path, pool: str) -> None:
+def test_an_incremental_requires_the_same_history(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a:
         work_dir = mariadb.scratch(place, "work")
         for parent, error in (
@@ -145,7 +145,7 @@ def test_an_incremental_needs_the_same_past(place: Path, pool: str) -> None:
         assert not processes.below(work_dir)
 
 
-def test_a_server_that_dies_in_the_middle(place: Path, pool: str) -> None:
+def test_a_server_that_dies_during_a_backup(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a:
         work_dir = mariadb.scratch(place, "work")
         assert a.process is not None
@@ -165,7 +165,7 @@ def _kill_in_the_middle(server: Server, work_dir: Path, pid: int) -> None:
         session.abort()
 
 
-def test_a_tool_that_dies_in_the_middle(place: Path, pool: str) -> None:
+def test_a_tool_that_dies_during_a_backup(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a:
         work_dir = mariadb.scratch(place, "work")
         with pytest.raises(ToolFailed, match="mariadb-backup was killed by SIGKILL"):

@@ -42,7 +42,7 @@ def test_option_values_survive(value: str) -> None:
         path.unlink()
 
 
-def test_option_files_of_people(place: Path) -> None:
+def test_option_files_of_users(place: Path) -> None:
     path = place / "my.cnf"
     path.write_text(
         "# c\n[mysqld]\nuser=no\n!include x\n"
@@ -80,7 +80,7 @@ def test_checkpoints_of_both_prefixes(place: Path, prefix: str) -> None:
     assert at.galera == "674f437b-e57c-11f1-9541-87b58c253d33:17"
 
 
-def test_half_a_checkpoints_file_is_no_good(place: Path) -> None:
+def test_an_incomplete_checkpoints_file_is_damaged(place: Path) -> None:
     assert read_checkpoints(place) is None
     (place / "xtrabackup_checkpoints").write_text("backup_type = log-applied\nfrom_l")
     found = read_checkpoints(place)
@@ -125,7 +125,7 @@ def test_versions_compare_as_numbers() -> None:
     assert versions.extract_number("11.8.3-MariaDB-0+deb13u1-log") == "11.8.3"
 
 
-def test_discover_takes_whole_installations_only(place: Path) -> None:
+def test_only_complete_installations_are_discovered(place: Path) -> None:
     (version, *_) = versions.discover([])
     assert set(version.programs) - set(clusters.PROGRAMS) == {"server", "backup", "stream", "initialize"}
     assert version.number.startswith(version.series + ".")
@@ -140,9 +140,7 @@ def test_discover_takes_whole_installations_only(place: Path) -> None:
     assert found.programs["server"] != own / "mariadbd"
 
 
-def test_scripts_of_nodes_that_came_with_us_are_found_where_servers_can_read_them(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bundled_scripts_of_nodes_are_found_if_servers_can_read_them(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if Path("/usr/bin/wsrep_sst_common").exists():
         pytest.skip("the system has them")
     folder = place / "libexec" / "galera"

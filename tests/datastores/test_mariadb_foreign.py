@@ -40,7 +40,7 @@ def side_files(link: FileLink) -> dict[str, bytes]:
     return {name: bytes(data) for name, data in walk.kept.items()}
 
 
-def test_a_stream_describes_itself_and_lies_are_noticed(link: FileLink) -> None:
+def test_streams_are_described_and_false_descriptions_are_noticed(link: FileLink) -> None:
     files = side_files(link)
     facts = describe(files)
     assert (facts.kind, facts.server_version) == ("full", link.server_version)
@@ -71,7 +71,7 @@ def test_a_stream_describes_itself_and_lies_are_noticed(link: FileLink) -> None:
             describe(given)
 
 
-def test_what_the_stream_says_of_its_version_counts(place: Path, link: FileLink) -> None:
+def test_the_version_in_the_stream_has_precedence(place: Path, link: FileLink) -> None:
     """Metadata may say 10.11 of a backup of something newer: mariadb-backup must not touch it."""
     work = mariadb.scratch(place, "repack")
     subprocess.run(["mbstream", "-x", "-C", work], stdin=link.path.open("rb"), check=True)

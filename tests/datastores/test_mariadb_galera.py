@@ -1,4 +1,4 @@
-"""What a node keeps of its cluster in files, read as hostile input, and what it is told by options."""
+"""The files of a node about its cluster, read as untrusted input, and its options."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_saved_state_is_read(tmp_path: Path, text: str, position: str, safe: boo
 
 
 @pytest.mark.parametrize("content", [b"", b"safe_to_bootstrap: 1\n", b"uuid: ../../etc\nseqno: 1\n", b"\xff\x00" * 100_000])
-def test_what_is_no_saved_state_says_nothing(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_saved_state_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "grastate.dat").write_bytes(content)
     (tmp_path / "gvwstate.dat").write_bytes(content)
     assert files.read_saved(tmp_path) is None
     assert files.read_view(tmp_path) is None
 
 
-def test_a_link_or_a_pipe_in_the_place_of_the_saved_state_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_or_a_pipe_instead_of_the_saved_state_is_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text(f"uuid: {UUID}\n")
     (tmp_path / "grastate.dat").symlink_to(secret)
@@ -62,7 +62,7 @@ def test_saved_state_is_written_and_read(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_last_view_needs_its_end(tmp_path: Path) -> None:
+def test_an_incomplete_last_view_is_ignored(tmp_path: Path) -> None:
     text = f"my_uuid: {UUID}\n#vwbeg\nview_id: 3 {UUID} 2\nbootstrap: 0\nmember: {UUID} 0\nmember: {'0' + UUID[1:]} 0\n"
     (tmp_path / "gvwstate.dat").write_text(text)
     assert files.read_view(tmp_path) is None
@@ -105,14 +105,14 @@ def test_every_port_of_a_node_is_on_its_own_address(tmp_path: Path) -> None:
     assert 'wsrep_provider_options="' in text  # quoted: it holds semicolons
 
 
-def test_a_host_without_what_clusters_need_says_so(tmp_path: Path) -> None:
+def test_missing_programs_for_clusters_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="on this host lacks the library of galera-4 and the scripts wsrep_sst"):
         config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}, address="127.1.0.2"))
     with pytest.raises(ConfigurationError, match="no address"):
         config.server_options(server(tmp_path, {"server": Path("/usr/sbin/mariadbd")}))
 
 
-def test_the_name_on_the_wire_tells_the_epoch() -> None:
+def test_the_name_on_the_wire_contains_the_epoch() -> None:
     member = GaleraMember(cluster="shop", node="n", epoch=1, peers=[])
     assert member.group != member.model_copy(update={"epoch": 2}).group
 
@@ -131,7 +131,7 @@ def test_lineage_below_and_above_must_agree(tmp_path: Path) -> None:
     assert lineage.ensure_lineage(tmp_path, renew=True) != third
 
 
-def test_only_a_node_may_start_on_nothing(tmp_path: Path) -> None:
+def test_only_a_node_may_start_without_data(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     node = server(tmp_path, {})
     DATASTORE.servers.check_data(node, node.data_dir)

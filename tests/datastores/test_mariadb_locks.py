@@ -1,4 +1,4 @@
-"""A backup that waits for a lock says for which and for whom, and gives way before it hurts."""
+"""A backup that waits for a lock reports the lock and its holder, and is aborted before it blocks others for too long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.sessions import pieces
 
 
 @pytest.mark.parametrize("plugin", [False, True])
-def test_a_wait_for_a_lock_is_told_and_ends(place: Path, plugin: bool) -> None:
+def test_a_wait_for_a_lock_is_reported_and_limited(place: Path, plugin: bool) -> None:
     if plugin and not own_mariadb.have_plugins():
         pytest.skip("scripts/setup could not get the plugins")
     options = ["plugin_load_add=metadata_lock_info"] if plugin else []
@@ -64,10 +64,10 @@ def _wait(server: Server, work: Path) -> tuple[list[str], Exception | None]:
     return said, None
 
 
-def test_backups_of_others_are_left_alone() -> None:
+def test_backups_by_other_programs_are_not_aborted() -> None:
     wait = ("h", "Query", 400, "Waiting for backup lock", "BACKUP STAGE START")
-    ours, theirs = locks.Session(1, "strongroom", *wait), locks.Session(2, "sst", *wait)
-    assert locks.find_waits("strongroom", [theirs, ours]) == [ours]
+    actual, theirs = locks.Session(1, "strongroom", *wait), locks.Session(2, "sst", *wait)
+    assert locks.find_waits("strongroom", [theirs, actual]) == [actual]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ needs_plugins = pytest.mark.skipif(not own_mariadb.have_plugins(), reason="scrip
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
-def test_a_copy_serves_what_its_source_served(place: Path, case: Case) -> None:
+def test_a_copy_serves_the_data_of_its_source(place: Path, case: Case) -> None:
     if case.plugins and not own_mariadb.have_plugins():
         pytest.skip("scripts/setup could not get the plugins")
     version = own_mariadb.with_plugins(place) if own_mariadb.have_plugins() else mariadb.version()
@@ -124,7 +124,7 @@ def test_clients_that_hold_tables_of_a_restored_server_do_not_fail_it(place: Pat
         assert not [notice for notice in notices if notice.effect != "warn"]
 
 
-def test_what_a_restored_server_does_not_tell_is_not_held_against_it() -> None:
+def test_unreadable_properties_of_a_restored_server_are_only_warned_about() -> None:
     assert check_module.report_unread(pymysql.OperationalError(1142, "SELECT command denied")).effect == "warn"
     with pytest.raises(pymysql.OperationalError):
         check_module.report_unread(pymysql.OperationalError(2013, "Lost connection"))

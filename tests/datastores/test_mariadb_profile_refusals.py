@@ -62,7 +62,7 @@ def put(own: OwnServer, path: Path, content: str = "x") -> None:
     path.chmod(0o600)
 
 
-def test_what_no_restore_could_bring_back_is_refused(place: Path) -> None:
+def test_data_that_cannot_be_restored_is_refused(place: Path) -> None:
     version = own_mariadb.with_plugins(place) if own_mariadb.have_plugins() else mariadb.version()
     with own_mariadb.running(place, of=version) as own:
         own.sql("CREATE DATABASE d")
@@ -125,7 +125,7 @@ def test_directories_outside_are_placed_by_a_restore_in_place(place: Path) -> No
         assert not driver.profiles.compare(profile, replace(target, in_place=False))
 
 
-def test_another_layout_of_the_target_stops_a_restore_in_place(place: Path) -> None:
+def test_a_different_layout_of_the_target_prevents_a_restore_in_place(place: Path) -> None:
     own = own_mariadb.make(place, options=["innodb_page_size=16k"])
     own.write_options()
     target = RestoreTarget(own.server.version, own.server, in_place=True)
@@ -160,7 +160,7 @@ class TestEncryption:
         finally:
             own.kill()
 
-    def test_it_comes_back_where_the_keys_are_and_nowhere_else(self, place: Path, own: OwnServer) -> None:
+    def test_encrypted_data_is_restored_only_where_its_keys_are(self, place: Path, own: OwnServer) -> None:
         profile = read(own)
         assert effects(profile) == {"encryption": "refuse_new"}
         link = replace(mariadb.backup(own, place, "full"), profile=profile)
@@ -234,7 +234,7 @@ def test_damage_is_found_by_a_rehearsal(place: Path) -> None:
                 run_as(server_user(), driver.profiles.rehearse, version, target, work, profile)
 
 
-def test_tables_of_an_engine_that_is_not_installed_are_not_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_a_missing_engine_are_not_reported_as_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     connection: Any = None
     monkeypatch.setattr(rehearsal, "read_tables", lambda _: tables.Tables(broken=["db1.t"]))
     monkeypatch.setattr(plugins, "is_installed", lambda *_: False)
@@ -265,7 +265,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_a_tool_that_leaves_out_a_table_is_noticed(place: Path) -> None:
+def test_a_table_that_the_tool_omits_is_noticed(place: Path) -> None:
     with mariadb.running(place, None) as server:
         server.fill(10)
         with pytest.raises(ToolFailed, match=r"left out files of tables: db1/orders.frm, db1/orders.ibd"):
@@ -273,7 +273,7 @@ def test_a_tool_that_leaves_out_a_table_is_noticed(place: Path) -> None:
 
 
 def take_without(server: Server, work: Path, left_out: str) -> None:
-    """A backup of which we saw another name go by."""
+    """A backup in whose stream a temporary name was seen."""
     walk = Mbstream()
 
     def paths() -> list[str]:
@@ -318,7 +318,7 @@ def test_options_of_a_stream_are_rewritten(tmp_path: Path) -> None:
     assert not any(word in text for word in ("evil", "plugin", "secret", "undo_directory", "include"))
 
 
-def test_a_copy_is_isolated_until_somebody_activates_it(place: Path) -> None:
+def test_a_copy_is_isolated_until_it_is_activated(place: Path) -> None:
     profile = Profile(settings={"event_scheduler": "ON"}, facts={"replica of": ["db1:3306"]})
     server = mariadb.make(place, None)
     for isolated, scheduler in ((True, "OFF"), (False, "ON")):
@@ -334,8 +334,8 @@ def test_a_copy_is_isolated_until_somebody_activates_it(place: Path) -> None:
             server.stop()
 
 
-def test_an_account_of_our_name_that_is_shut_lets_us_in(place: Path) -> None:
-    """Data that we ran already may have it, changed by somebody since."""
+def test_a_locked_account_of_the_same_name_becomes_usable(place: Path) -> None:
+    """Data that Strongroom ran before may contain the account, changed by a user since."""
     server = mariadb.make(place, None)
     server.start()
     try:

@@ -117,7 +117,7 @@ def test_only_the_data_is_left(place: Path, chain: list[FileLink]) -> None:
     driver.servers.check_data(mariadb.describe(place, "x", None, user=server_user()), target)
 
 
-def test_strays_of_a_cluster_and_of_binary_logs_go(place: Path, chain: list[FileLink]) -> None:
+def test_stray_files_of_a_cluster_and_binary_logs_are_removed(place: Path, chain: list[FileLink]) -> None:
     """mariadb-backup --galera-info brings them; a server would join its old cluster by them."""
     target, work_dir = mariadb.scratch(place, "target"), mariadb.scratch(place, "work")
     run_as(server_user(), _restore_with_strays, list(chain[:1]), target, work_dir)
@@ -135,7 +135,7 @@ def _restore_with_strays(chain: list[FileLink], target: Path, work_dir: Path) ->
     driver.restores.restore(mariadb.version(), chain, target, work_dir, phase)
 
 
-def test_an_extracted_backup_is_no_database(place: Path, pool: str, chain: list[FileLink]) -> None:
+def test_an_extracted_backup_is_not_a_database(place: Path, pool: str, chain: list[FileLink]) -> None:
     server = mariadb.make(place, pool, name="b", number=2)
     shutil.rmtree(server.data_dir)
     make_directory(server.data_dir, find_user(server.server.user).owner)
@@ -169,21 +169,21 @@ class Huge(FileLink):
         return 1 << 60
 
 
-def test_what_does_not_fit_is_refused_before_anything_is_written(place: Path, chain: list[FileLink]) -> None:
+def test_unsuitable_backups_are_refused_before_anything_is_written(place: Path, chain: list[FileLink]) -> None:
     link = chain[0]
     with pytest.raises(NoSpace, match="MiB are free"):
         restore(place, [Huge(link.path, link.kind, link.positions, link.server_version, link.data_size)])
     assert list((place / "restored").iterdir()) == []
 
 
-def test_a_link_left_out_is_noticed(place: Path, chain: list[FileLink]) -> None:
+def test_a_missing_backup_of_a_chain_is_noticed(place: Path, chain: list[FileLink]) -> None:
     full, _, second = chain
     assert full.positions.to_lsn != second.positions.from_lsn
     with pytest.raises(ArtifactCorrupt, match="begins at LSN"):
         restore(place, [full, second])
 
 
-def test_links_in_the_wrong_place_are_noticed(place: Path, chain: list[FileLink]) -> None:
+def test_backups_in_the_wrong_order_are_noticed(place: Path, chain: list[FileLink]) -> None:
     full, first, second = chain
     with pytest.raises(ArtifactCorrupt, match="holds incremental instead of full-backuped"):
         restore(place, [replace(full, path=first.path)], "one")
@@ -201,7 +201,7 @@ class Broken(FileLink):
         raise StorageError("segment 3 is gone")
 
 
-def test_the_reason_of_a_stream_that_breaks_is_told(place: Path, chain: list[FileLink]) -> None:
+def test_the_cause_of_a_broken_stream_is_reported(place: Path, chain: list[FileLink]) -> None:
     link = chain[0]
     with pytest.raises(StorageError, match="segment 3 is gone"):
         restore(place, [Broken(link.path, link.kind, link.positions, link.server_version, link.data_size)])
@@ -211,7 +211,7 @@ def test_the_reason_of_a_stream_that_breaks_is_told(place: Path, chain: list[Fil
     assert not processes.below(place)
 
 
-def test_a_stream_cut_short_fails(place: Path, chain: list[FileLink]) -> None:
+def test_a_truncated_stream_fails(place: Path, chain: list[FileLink]) -> None:
     cut = place / "cut"
     cut.write_bytes(chain[0].path.read_bytes()[:-50_000])
     cut.chmod(0o644)
@@ -219,7 +219,7 @@ def test_a_stream_cut_short_fails(place: Path, chain: list[FileLink]) -> None:
         restore(place, [replace(chain[0], path=cut)])
 
 
-def test_a_file_that_is_in_the_way_fails_the_restore(place: Path, chain: list[FileLink]) -> None:
+def test_an_existing_file_fails_the_restore(place: Path, chain: list[FileLink]) -> None:
     target, work_dir = mariadb.scratch(place, "restored"), mariadb.scratch(place, "restored-work")
     in_the_way = target / "ib_logfile0"
     in_the_way.write_text("not of this backup")
@@ -228,7 +228,7 @@ def test_a_file_that_is_in_the_way_fails_the_restore(place: Path, chain: list[Fi
 
 
 @pytest.mark.parametrize(("word", "length"), [("--prepare", 1), ("--incremental-dir", 2)])
-def test_a_prepare_that_is_killed_leaves_nothing_that_starts(place: Path, chain: list[FileLink], word: str, length: int) -> None:
+def test_a_server_does_not_start_after_a_killed_prepare(place: Path, chain: list[FileLink], word: str, length: int) -> None:
     """An apply that is repeated loses tables and says that all is well, so its directory must never be used."""
     server = mariadb.describe(place, "x", None, user=server_user())
     version = slow.late(server, place, "backup", word).version

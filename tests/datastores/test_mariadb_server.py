@@ -18,7 +18,7 @@ driver = get("mariadb")
 
 @pytest.mark.root
 @pytest.mark.parametrize("user", ["mysql", "nobody"])
-def test_made_from_nothing(place: Path, pool: str, user: str) -> None:
+def test_a_new_server_is_created(place: Path, pool: str, user: str) -> None:
     server = mariadb.describe(place, "a", mariadb.make(place, pool, name="other").server.address, user=user)
     mariadb.prepare_directories(server)
     driver.servers.configure(server)
@@ -52,7 +52,7 @@ def test_configure_again_keeps_the_secret(place: Path, pool: str) -> None:
         assert a.sql("SELECT 1") == [(1,)]
 
 
-def test_data_of_another_server_lets_us_in(place: Path, pool: str) -> None:
+def test_strongroom_can_log_in_to_data_of_another_server(place: Path, pool: str) -> None:
     with mariadb.running(place, pool) as a:
         a.sql("CREATE DATABASE moved")
         a.stop()
@@ -89,7 +89,7 @@ def test_a_long_path_gets_a_short_socket(place: Path, pool: str) -> None:
             shutil.rmtree(socket.parent)
 
 
-def test_a_server_that_cannot_start_says_why(place: Path, pool: str) -> None:
+def test_the_cause_of_a_failed_start_is_reported(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
     (a.data_dir / "ibdata1").write_bytes(b"not a tablespace" * 1000)
     with pytest.raises(ServerFailed, match="ibdata1"):
@@ -97,7 +97,7 @@ def test_a_server_that_cannot_start_says_why(place: Path, pool: str) -> None:
     a.kill()
 
 
-def test_initialize_that_fails_says_why(place: Path, pool: str) -> None:
+def test_the_cause_of_a_failed_initialize_is_reported(place: Path, pool: str) -> None:
     a = mariadb.make(place, pool)
     driver.servers.configure(a.server)
     for script, said in (("echo broken; exit 3", "exit status 3: broken"), ("exit 0", "created no database")):
@@ -126,7 +126,7 @@ def test_adopted_server_by_address_and_password(place: Path, pool: str) -> None:
         facts = driver.servers.read_facts(adopted)
         assert facts.data_dir == a.data_dir
         assert driver.servers.build_command(adopted) == []
-        driver.servers.configure(adopted)  # nothing of it is ours to write
+        driver.servers.configure(adopted)  # Strongroom writes none of its files
         credentials.write_text("[client]\nuser=boss\npassword=wrong\n")
         with pytest.raises(ConfigurationError, match="refused the account 'boss'") as caught:
             driver.servers.read_facts(adopted)

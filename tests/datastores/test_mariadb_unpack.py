@@ -22,7 +22,7 @@ def tree(top: Path) -> Tree:
     return {str(p.relative_to(top)): p.read_bytes() if p.is_file() else None for p in top.rglob("*")}
 
 
-def ours(stream: bytes, into: Path, step: int = 1 << 20) -> Tree:
+def actual(stream: bytes, into: Path, step: int = 1 << 20) -> Tree:
     into.mkdir()
     with Writer() as writer:
         unpack = Unpack(into, writer)
@@ -56,12 +56,12 @@ def test_a_backup_of_a_real_server(place: Path, pool: str) -> None:
         incremental = mariadb.backup(server, place, "incremental", full)
     for name, link in (("full", full), ("incremental", incremental)):
         stream = link.path.read_bytes()
-        found = ours(stream, place / f"ours-{name}", 1_000_003)
+        found = actual(stream, place / f"actual-{name}", 1_000_003)
         assert found == theirs(stream, place / f"theirs-{name}")
         assert len(found) > 50
     squeezed = "db1/squeezed.ibd"
-    blocks = [(place / who / squeezed).stat().st_blocks for who in ("ours-full", "theirs-full")]
-    size = (place / "ours-full" / squeezed).stat().st_size
+    blocks = [(place / who / squeezed).stat().st_blocks for who in ("actual-full", "theirs-full")]
+    size = (place / "actual-full" / squeezed).stat().st_size
     assert blocks[0] * 512 < size / 2  # the holes are there
     assert abs(blocks[0] - blocks[1]) <= 64
 
@@ -70,9 +70,9 @@ MOVES: dict[str, list[bytes]] = {
     "renamed": [*mb_file("db/a", noise(30_000, 1)), mb_rename("db/a", "db/b")],
     "renamed over another": [*mb_file("db/a", noise(30_000, 1)), *mb_file("db/b", noise(50_000, 2)), mb_rename("db/a", "db/b")],
     "renamed and there again": [*mb_file("a", noise(30_000, 1)), mb_rename("a", "b"), *mb_file("a", noise(9_000, 2))],
-    "renamed what is not there": [*mb_file("db/a", b"x"), mb_rename("db/c", "db/d")],
+    "renamed a missing file": [*mb_file("db/a", b"x"), mb_rename("db/c", "db/d")],
     "removed": [*mb_file("db/a", noise(30_000, 1)), *mb_file("db/b", noise(3_000, 1)), mb_remove("db/a")],
-    "removed what is not there": [*mb_file("db/a", b"x"), mb_remove("db/c"), mb_remove("no/*")],
+    "removed a missing file": [*mb_file("db/a", b"x"), mb_remove("db/c"), mb_remove("no/*")],
     "removed by a prefix": [*mb_file("db/t#1", b"x"), *mb_file("db/t#2", b"x"), *mb_file("db/u", b"y"), mb_remove("db/t#*")],
     "removed a directory": [*mb_file("db/a", b"x"), *mb_file("db/b", b"x"), *mb_file("other", b"y"), mb_remove("db")],
     "written again": [*mb_file("a", noise(30_000, 1)), mb_payload("a", b"short", flags=2), mb_end("a")],
@@ -84,9 +84,9 @@ MOVES: dict[str, list[bytes]] = {
 
 @pytest.mark.parametrize("what", MOVES)
 @pytest.mark.parametrize("step", [1 << 20, 17])
-def test_what_mbstream_does_on_the_way(place: Path, what: str, step: int) -> None:
+def test_renames_and_removals_in_a_stream(place: Path, what: str, step: int) -> None:
     stream = b"".join(MOVES[what])
-    assert ours(stream, place / "ours", step) == theirs(stream, place / "theirs")
+    assert actual(stream, place / "actual", step) == theirs(stream, place / "theirs")
 
 
 def test_files_in_any_order_and_size(place: Path) -> None:
@@ -100,22 +100,22 @@ def test_files_in_any_order_and_size(place: Path) -> None:
         stream.append(chunks[name].pop(0))
         if not chunks[name]:
             del chunks[name]
-    found = ours(b"".join(stream), place / "ours", 1 << 25)
+    found = actual(b"".join(stream), place / "actual", 1 << 25)
     assert {name: data for name, data in found.items() if data is not None} == files
 
 
 @pytest.mark.parametrize("bad", ["../x", "/x", "db/../../x", "a/b"])
 def test_names_that_lead_elsewhere(place: Path, bad: str) -> None:
     with pytest.raises(ArtifactCorrupt):
-        ours(b"".join([*mb_file("a", b"a file"), *mb_file(bad, b"evil")]), place / "ours")
-    assert {p.name for p in place.iterdir()} == {"ours"}
+        actual(b"".join([*mb_file("a", b"a file"), *mb_file(bad, b"evil")]), place / "actual")
+    assert {p.name for p in place.iterdir()} == {"actual"}
 
 
-def test_a_link_in_the_way_is_not_followed(place: Path) -> None:
+def test_an_existing_link_is_not_followed(place: Path) -> None:
     outside = place / "outside"
     outside.write_text("mine")
-    (place / "ours").mkdir()
-    (place / "ours" / "a").symlink_to(outside)
+    (place / "actual").mkdir()
+    (place / "actual" / "a").symlink_to(outside)
     with pytest.raises(ArtifactCorrupt), Writer() as writer:
-        Unpack(place / "ours", writer).feed(b"".join(mb_file("a", b"evil")))
+        Unpack(place / "actual", writer).feed(b"".join(mb_file("a", b"evil")))
     assert outside.read_text() == "mine"

@@ -97,7 +97,7 @@ def until(what: Callable[[], T]) -> T:
 
 
 def test_stock_tools_and_the_script_of_the_docs_restore_a_full(own: MySQLServer, place: Path) -> None:
-    """No code of ours: tar, the script, the server."""
+    """No code of Strongroom: tar, the script, the server."""
     before = own.checksums()
     full = backup(own, place, "full")
     with full.path.open("rb") as file:
@@ -131,7 +131,7 @@ def test_stock_tools_and_the_script_of_the_docs_restore_a_full(own: MySQLServer,
         other.stop()
 
 
-def test_names_too_long_for_a_tar_have_another(own: MySQLServer, place: Path) -> None:
+def test_members_with_long_names_get_short_ones(own: MySQLServer, place: Path) -> None:
     full = backup(own, place, "full")
     with tarfile.open(full.path) as tar:
         assert any(name.startswith(NAMES) for name in tar.getnames())
@@ -170,7 +170,7 @@ def record(path: str, offset: int, data: bytes) -> bytes:
     return offset.to_bytes(8) + len(data).to_bytes(4) + len(path).to_bytes(2) + path.encode() + data
 
 
-def test_records_go_over_files_in_their_order(tmp_path: Path) -> None:
+def test_records_are_written_over_files_in_order(tmp_path: Path) -> None:
     pages = record("db1/t.ibd", 2, b"xx") + record("db1/t.ibd", 3, b"yyyy")
     unpack(iter(stream(("db1/t.ibd", b"abcdef"), pages=pages)), tmp_path)
     assert (tmp_path / "db1" / "t.ibd").read_bytes() == b"abxyyyy"
@@ -240,7 +240,7 @@ def test_a_second_copy_at_the_same_time(own: MySQLServer, place: Path, monkeypat
     assert backup(own, place, "full").positions.gtid
 
 
-def test_a_copy_that_is_about_to_end_is_waited_for(own: MySQLServer, place: Path) -> None:
+def test_a_backup_waits_for_a_copy_that_is_about_to_end(own: MySQLServer, place: Path) -> None:
     """A server may still be ending the copy of a worker that died when the next attempt begins."""
     first = begin(own.server, scratch(place, "one"))
     next(pieces(first.stdout, 1000))
@@ -254,9 +254,7 @@ def test_a_copy_that_is_about_to_end_is_waited_for(own: MySQLServer, place: Path
 # --- whom it bothers
 
 
-def test_ddl_waits_for_so_long_and_then_the_backup_gives_up(
-    own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_backup_is_aborted_if_ddl_waits_for_too_long(own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(full_module, "DDL_PATIENCE", 2)
     session = begin(own.server, scratch(place, "w"))
     try:
@@ -270,7 +268,7 @@ def test_ddl_waits_for_so_long_and_then_the_backup_gives_up(
         session.abort()
 
 
-def test_a_receiver_that_stands_still_gives_way(own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_without_progress_is_aborted(own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(full_module, "STALL", 1)
     session = begin(own.server, scratch(place, "w"))
     try:
@@ -284,7 +282,7 @@ def test_a_receiver_that_stands_still_gives_way(own: MySQLServer, place: Path, m
         session.abort()
 
 
-def test_an_aborted_backup_frees_the_server(own: MySQLServer, place: Path) -> None:
+def test_an_aborted_backup_leaves_no_lock_on_the_server(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
     next(pieces(session.stdout, 1000))
     statement = Statement(own, "CREATE TABLE db1.ddl (a INT)")
@@ -315,7 +313,7 @@ def test_a_killed_receiver_leaves_nothing_behind(own: MySQLServer, place: Path) 
     assert backup(own, place, "full").positions.gtid
 
 
-def test_a_connection_that_is_cut(own: MySQLServer, place: Path) -> None:
+def test_a_broken_connection(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
     try:
         next(pieces(session.stdout, 1000))
@@ -328,7 +326,7 @@ def test_a_connection_that_is_cut(own: MySQLServer, place: Path) -> None:
     assert backup(own, place, "full").positions.gtid
 
 
-def test_a_server_that_dies_is_named(own: MySQLServer, place: Path) -> None:
+def test_the_death_of_a_server_is_reported(own: MySQLServer, place: Path) -> None:
     session = begin(own.server, scratch(place, "w"))
     try:
         next(pieces(session.stdout, 1000))

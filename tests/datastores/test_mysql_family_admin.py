@@ -149,7 +149,7 @@ def test_grant(sql: Administration, running: MariaDBServer) -> None:
     assert [user.name for user in sql.users.list_all(server)] == ["u"]
 
 
-def test_a_grant_that_somebody_wrote_with_a_wildcard_can_be_revoked(sql: Administration, running: MariaDBServer) -> None:
+def test_a_grant_with_a_wildcard_can_be_revoked(sql: Administration, running: MariaDBServer) -> None:
     running.sql("CREATE DATABASE d_1")
     sql.users.create(running.server, [UserSpec(name="u", password="p")])
     running.sql("GRANT SELECT ON `d_1`.* TO u")
@@ -222,7 +222,7 @@ def test_a_user_changes_name_host_and_password_and_keeps_its_rights(sql: Adminis
         sql.users.change(server, "taken", "%", UserChange(name="root"))
 
 
-def test_root_can_be_opened_and_closed(sql: Administration, running: MariaDBServer) -> None:
+def test_root_can_be_enabled_and_disabled(sql: Administration, running: MariaDBServer) -> None:
     server = running.server
     assert not sql.superuser.is_enabled(server)
     with pytest.raises(NotFound):
@@ -309,7 +309,7 @@ def test_plugins_of_the_owner_see_passwords_and_logs_do_not(tmp_path: Path) -> N
         shutil.rmtree(place)
 
 
-def test_a_login_that_fails_names_its_cause(running: MariaDBServer, tmp_path: Path) -> None:
+def test_the_cause_of_a_failed_login_is_reported(running: MariaDBServer, tmp_path: Path) -> None:
     credentials = tmp_path / "keeper.cnf"
     theirs = running.server.model_copy(update={"runtime": "adopted", "credentials_file": credentials})
 

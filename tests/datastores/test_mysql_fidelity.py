@@ -157,7 +157,7 @@ def test_a_chain_under_odd_settings(odd: Owned, place: Path) -> None:
         (["CREATE FUNCTION service_get_read_locks RETURNS INTEGER SONAME 'locking_service.so'"], "shared library"),
     ],
 )
-def test_what_cannot_be_replayed_is_noticed_when_it_is_taken(odd: Owned, place: Path, statements: list[str], reason: str) -> None:
+def test_logs_that_cannot_be_replayed_are_noticed_when_taken(odd: Owned, place: Path, statements: list[str], reason: str) -> None:
     far = scratch(odd.place, "far")
     odd.own.sql("CREATE DATABASE IF NOT EXISTS db2", "CREATE TABLE IF NOT EXISTS db2.t (a INT)")
     parent = as_parent(odd)
@@ -166,7 +166,7 @@ def test_what_cannot_be_replayed_is_noticed_when_it_is_taken(odd: Owned, place: 
         backup(odd.running, place, "first", parent)
 
 
-def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
+def test_a_replay_that_leads_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     """Rows that the binary log does not hold, in a table that it changes, and a client that drops a part of the log."""
     odd.own.sql("CREATE DATABASE db3", "CREATE TABLE db3.t (a INT PRIMARY KEY)")
     full = backup(odd.running, place, "full")
@@ -174,7 +174,7 @@ def test_a_replay_to_other_rows_is_noticed(odd: Owned, place: Path) -> None:
     first = backup(odd.running, place, "first", full)
     with pytest.raises(ArtifactCorrupt, match=r"`db3`\.`t` has other rows"):
         mysql.restored([full, first], place)
-    # A restore that somebody needs is not withheld for it.
+    # A restore is not refused for this reason.
     target, work, version = scratch(place, "for-a-server"), scratch(place, "for-a-server-work"), odd.running.server.version
     phase, server = [].append, odd.running.server
     found = run_as(server.user, lambda: driver.restores.restore(version, [full, first], target, work, phase, server))

@@ -118,7 +118,7 @@ def test_when_nothing_has_changed(own: MySQLServer, place: Path) -> None:
     other.stop()
 
 
-def test_chains_that_are_none(own: MySQLServer, place: Path) -> None:
+def test_invalid_chains(own: MySQLServer, place: Path) -> None:
     full = backup(own, place, "full")
     own.sql("CREATE TABLE db1.one (a INT PRIMARY KEY)")
     first = backup(own, place, "first", full)
@@ -142,9 +142,7 @@ def test_chains_that_are_none(own: MySQLServer, place: Path) -> None:
         ("binlog", "exit 0"),
     ],
 )
-def test_a_replay_that_does_not_come_to_its_end(
-    own: MySQLServer, place: Path, chain: list[FileLink], role: str, script: str
-) -> None:
+def test_a_replay_that_does_not_complete(own: MySQLServer, place: Path, chain: list[FileLink], role: str, script: str) -> None:
     """The last of them lies: it says that all is well."""
     program = place / "program"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -166,7 +164,7 @@ def chain(own: MySQLServer) -> Iterator[list[FileLink]]:
     shutil.rmtree(place)
 
 
-def test_a_log_that_is_cut_off(own: MySQLServer, place: Path, chain: list[FileLink]) -> None:
+def test_a_truncated_log(own: MySQLServer, place: Path, chain: list[FileLink]) -> None:
     full, first = chain
     with tarfile.open(first.path) as tar:
         member = max(tar.getmembers(), key=lambda member: member.size)
@@ -177,7 +175,7 @@ def test_a_log_that_is_cut_off(own: MySQLServer, place: Path, chain: list[FileLi
     broken.path.unlink()
 
 
-# --- when the server cannot go on
+# --- when the server cannot continue from the parent
 
 
 def test_a_purged_log(own: MySQLServer, place: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_backup_under_writes_is_restored_where_the_keyring_is(own: Own, place:
         other.stop()
 
 
-def test_no_key_is_in_the_stream_in_clear(own: Own, place: Path) -> None:
+def test_no_unencrypted_key_is_in_the_stream(own: Own, place: Path) -> None:
     sent = sent_in_clear(own.running.server)
     assert sent.keys() >= ALWAYS, "the server sends keys in another way than this test knows"
     full = backup(own.running, place, "full")
@@ -188,7 +188,7 @@ def new_table(running: MySQLServer, place: Path) -> tuple[FileLink, str]:
     raise AssertionError("the server writes every page at once")
 
 
-def test_the_key_of_a_new_table_that_nobody_can_tell(own: Own, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_a_new_table_that_cannot_be_found(own: Own, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in the redo log only, which is encrypted."""
     monkeypatch.setattr(keys_module, "_PATIENCE", 0)
     own.running.sql("SET GLOBAL innodb_idle_flush_pct = 0")
@@ -204,7 +204,7 @@ def test_the_key_of_a_new_table_that_nobody_can_tell(own: Own, place: Path, monk
     assert backup(own.running, place, "again").positions.gtid
 
 
-def test_a_backup_says_that_the_keyring_is_not_in_it(own: Own, place: Path) -> None:
+def test_a_backup_reports_that_it_lacks_the_keyring(own: Own, place: Path) -> None:
     (warning,) = run_as(own.running.server.user, warnings, own.running.server, scratch(place, "w"))
     assert "keyring is not part of a backup" in warning
     findings = list(driver.servers.examine(own.running.server))
@@ -227,7 +227,7 @@ def warnings(server: Server, work_dir: Path) -> list[str]:
 # --- without
 
 
-def test_tables_that_cannot_be_opened_end_a_restore(place: Path) -> None:
+def test_tables_that_cannot_be_opened_fail_a_restore(place: Path) -> None:
     """A server starts without the keyring, too, when its log has nothing for what is encrypted."""
     with mariadb.running(place, None, of=installation(place, "usr", ring(place, "ring"))) as running:
         running.sql("CREATE DATABASE db1")
@@ -250,7 +250,7 @@ def test_a_server_that_does_not_start_without_the_keyring(own: Own, place: Path)
     refused(full, installation(place, "wrong", ring(place, "ring")), place, "other")
 
 
-def test_keys_that_a_replay_would_make_end_a_restore(own: Own, place: Path) -> None:
+def test_keys_that_a_replay_would_create_fail_a_restore(own: Own, place: Path) -> None:
     """Of a log that was taken when there was no keyring: nobody would have the key of what was encrypted in its replay."""
     keys = ring(place, "ring")
     version = installation(place, "usr", keys)
@@ -345,7 +345,7 @@ def hide(keys: keys_module.Keys, data: bytes, *, state: int = PAGES, offset: int
     [(PAGES, page(b"")), (PAGES, page(WRAPPED)), (PAGES, page(info(SECRET) + info(SECRET))), (FILES, page(info(SECRET)))],
     ids=["none", "encrypted already", "two", "of a file as it is"],
 )
-def test_what_is_not_known_is_refused(tmp_path: Path, state: int, data: bytes) -> None:
+def test_unknown_forms_of_keys_are_refused(tmp_path: Path, state: int, data: bytes) -> None:
     with pytest.raises(ServerFailed, match="in an unknown form"):
         hide(keys_module.Keys(tmp_path), data, state=state)
 
@@ -353,9 +353,7 @@ def test_what_is_not_known_is_refused(tmp_path: Path, state: int, data: bytes) -
 @pytest.mark.parametrize(
     "disk", [info(SECRET), info(b"\x99" * 64, 0, crc32c(SECRET)), info(b"\x99" * 64, 3, 1), b"lCD" + WRAPPED[3:]]
 )
-def test_what_takes_the_place_of_a_key_is_the_same_key_encrypted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: bytes
-) -> None:
+def test_a_key_is_replaced_by_its_encrypted_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: bytes) -> None:
     """Not in clear, not by the master key that everybody knows, not another one, not of another form."""
     monkeypatch.setattr(keys_module, "_PATIENCE", 0)
     (tmp_path / "t.ibd").write_bytes(page(disk))
@@ -385,7 +383,7 @@ def test_a_key_that_never_comes(tmp_path: Path) -> None:
         list(keys.late())
 
 
-def test_a_file_that_is_not_encrypted_is_looked_at_as_well(tmp_path: Path) -> None:
+def test_unencrypted_files_are_searched_for_keys_too(tmp_path: Path) -> None:
     plain = File(FILES, 1, "./t.ibd", 16384, 0)
     keys = keys_module.Keys(tmp_path)
     assert keys.concern(plain, Block(PAGES, 1, 0, 1024)) and not keys.concern(plain, Block(FILES, 1, 0, 1024))

@@ -156,7 +156,7 @@ def test_a_member_of_a_group(owned: Owned) -> None:
         owned.own.sql("UNINSTALL PLUGIN group_replication")
 
 
-def test_tables_that_no_backup_can_bring_back(owned: Owned) -> None:
+def test_tables_that_cannot_be_restored(owned: Owned) -> None:
     owned.own.sql(
         "CREATE TABLE db1.isam (a INT) ENGINE = MyISAM",
         f"CREATE TABLE db1.far (a INT) DATA DIRECTORY = '{owned.far}'",
@@ -235,10 +235,10 @@ def login_file(path: Path, text: str) -> None:
     path.chmod(0o600)
 
 
-def test_login_files_and_variables_of_people_are_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_files_and_variables_of_users_are_not_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     login_file(place / ".mylogin.cnf", "[client]\nuser = nobody\nhost = 192.0.2.1\n")
-    options = place / "ours.cnf"
-    options.write_text("[client]\nuser = ours\n")
+    options = place / "actual.cnf"
+    options.write_text("[client]\nuser = actual\n")
     for program in (mysql.version().programs["client"], mysql.version().programs["binlog"]):
         command = [str(program), f"--defaults-file={options}", "--print-defaults"]
         for variable, value in (("MYSQL_TEST_LOGIN_FILE", place / ".mylogin.cnf"), ("HOME", place)):
@@ -248,11 +248,11 @@ def test_login_files_and_variables_of_people_are_not_read(place: Path, monkeypat
             monkeypatch.setenv("MYSQL_HOST", "192.0.2.1")
             log = place / f"{program.name}-{variable}"
             Tool(command, log).check()
-            assert "--user=ours" in log.read_text() and "nobody" not in log.read_text()
+            assert "--user=actual" in log.read_text() and "nobody" not in log.read_text()
     assert not any(name.startswith("MYSQL") for name in tool_environment())
 
 
-def test_settings_out_of_a_store_are_filtered() -> None:
+def test_settings_from_a_store_are_filtered() -> None:
     hostile = {
         "innodb_page_size": "16384\nplugin-load-add=evil.so",
         "innodb_data_file_path": "/etc/passwd:10M",
@@ -281,7 +281,7 @@ def test_calendar_versions() -> None:
     assert [is_innovation(name) for name in ("8.0", "8.4", "9.7", "9.6", "26.7", "26.10")] == [False] * 3 + [True] * 3
 
 
-def test_versions_that_programs_tell(tmp_path: Path) -> None:
+def test_versions_that_programs_report(tmp_path: Path) -> None:
     for said, number in (
         ("mysqld  Ver 26.10.0 for Linux on x86_64 (MySQL Community Server - GPL)", "26.10.0"),
         ("mysqld  Ver 26.7 for Linux on x86_64", "26.7"),

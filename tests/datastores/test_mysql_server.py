@@ -1,4 +1,4 @@
-"""Servers of MySQL: found, made, started; and what one of somebody else is told that it lacks."""
+"""Servers of MySQL: discovered, created, started; and what `check` reports about an adopted one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.own_mysql import OwnMySQL
 driver = get("mysql")
 
 
-def test_mysql_is_found_where_it_was_said_to_be() -> None:
+def test_mysql_is_found_in_the_configured_directory() -> None:
     found = version()
     assert re.fullmatch(r"\d+\.\d+", found.series)
     assert found.number.startswith(f"{found.series}.")
@@ -29,14 +29,14 @@ def test_mysql_is_found_where_it_was_said_to_be() -> None:
     assert found in discover("mysql", [programs().parent])
 
 
-def test_mariadb_is_not_taken_for_mysql(place: Path) -> None:
+def test_mariadb_is_not_mistaken_for_mysql(place: Path) -> None:
     """Its programs go by the same names."""
     for name in ("mysqld", "mysql", "mysqlbinlog"):
         _script(place / name, "Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)")
     assert place not in {v.programs["server"].parent for v in discover("mysql", [place])}
 
 
-def test_a_program_that_only_says_so(place: Path) -> None:
+def test_a_program_that_only_claims_to_be_mysql(place: Path) -> None:
     """Found by what it says, whoever made it; without its companions it is no installation."""
     for name, said in (("mysqld", "Ver 8.0.36-28 for Linux on x86_64 (Percona Server (GPL))"), ("mysql", "Ver 8.0.36-28")):
         _script(place / name, said)
@@ -47,7 +47,7 @@ def test_a_program_that_only_says_so(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "fits"), [("8.0.35", False), ("8.0.36", True), ("8.0.37", True), ("8.4.0", False)])
-def test_xtrabackup_counts_when_it_is_of_the_series_of_the_server(place: Path, number: str, fits: bool) -> None:
+def test_xtrabackup_is_used_if_it_has_the_series_of_the_server(place: Path, number: str, fits: bool) -> None:
     for name in ("mysqld", "mysql", "mysqlbinlog"):
         _script(place / name, "Ver 8.0.36 for Linux on x86_64")
     _script(place / "xtrabackup", f"xtrabackup version {number}-31 based on MySQL server {number} Linux (x86_64)")
@@ -82,7 +82,7 @@ def test_a_new_server_is_safe_from_the_start(place: Path, pool: str) -> None:
                 assert secret[1] not in path.read_text(errors="replace"), path
 
 
-def test_the_account_has_a_form_of_its_password_for_each_series() -> None:
+def test_the_password_hash_of_the_account_depends_on_the_series() -> None:
     old = version().model_copy(update={"series": "5.7", "number": "5.7.44"})
     assert "mysql_native_password AS '*" in account_sql("secret", old)
     assert "caching_sha2_password AS '$A$005$" in account_sql("secret", version())
@@ -90,7 +90,7 @@ def test_the_account_has_a_form_of_its_password_for_each_series() -> None:
     assert "secret" not in account_sql("secret", old) + account_sql("secret", version())
 
 
-def test_directories_that_are_no_database(place: Path, pool: str) -> None:
+def test_directories_that_are_not_a_database(place: Path, pool: str) -> None:
     server = mysql.make(place, pool).server
     driver.servers.check_data(server, server.data_dir)
     (place / "empty").mkdir()
@@ -141,7 +141,7 @@ def findings(own: OwnMySQL, user: str, password: str) -> list[tuple[str, str, st
     return [(finding.level, finding.message, finding.remedy) for finding in driver.servers.examine(server)]
 
 
-def test_what_a_server_of_somebody_else_lacks_is_said_with_the_lines_that_help(own: OwnMySQL) -> None:
+def test_missing_properties_of_an_adopted_server_are_reported_with_remedies(own: OwnMySQL) -> None:
     """Each remedy is run as it is printed, until nothing is left to say."""
     own.sql(
         "CREATE USER 'o''neil'@'localhost' IDENTIFIED BY 'p'",

@@ -74,7 +74,7 @@ def _restore(version: Version, links: list[FileLink], target: Path, work: Path) 
     return driver.restores.restore(version, links, target, work, lambda phase: None).positions  # type: ignore[arg-type]
 
 
-def test_a_chain_is_taken_and_prepared_as_its_manual_says(host: Host, place: Path) -> None:
+def test_a_chain_is_taken_and_prepared_according_to_the_manual(host: Host, place: Path) -> None:
     links = chain(host, place, 3)
     assert [(link.kind, link.stream) for link in links] == [
         ("full", "mbstream"),
@@ -107,7 +107,7 @@ def test_a_chain_is_taken_and_prepared_as_its_manual_says(host: Host, place: Pat
     driver.servers.check_data(host.running.server, target)
 
 
-def test_it_reads_the_files_of_the_server_that_it_asks_and_of_no_other(host: Host, place: Path) -> None:
+def test_xtrabackup_reads_the_files_of_the_queried_server_only(host: Host, place: Path) -> None:
     server = host.running.server
     host.running.sql(f"CLONE LOCAL DATA DIRECTORY '{server.base_dir / 'tmp' / 'copy'}'")  # which costs the server its lock
     assert chain(host, place, 1)[0].positions.to_lsn == 1000
@@ -122,7 +122,7 @@ def begin_backup(server: Server, place: Path) -> None:
     driver.backups.begin(server, request)
 
 
-def test_a_server_does_not_start_on_what_can_still_take_increments(host: Host, place: Path) -> None:
+def test_a_server_does_not_start_on_data_for_further_incrementals(host: Host, place: Path) -> None:
     target, _ = restore(host, place, chain(host, place, 1))
     checkpoints = target / "xtrabackup_checkpoints"
     assert "backup_type = full-prepared" in checkpoints.read_text()
@@ -133,7 +133,7 @@ def test_a_server_does_not_start_on_what_can_still_take_increments(host: Host, p
 
 
 @pytest.mark.parametrize(("wrong", "said"), [("fail", "exit status 1"), ("mute", "without the message 'completed OK!'")])
-def test_its_exit_status_and_its_last_word_both_count(host: Host, place: Path, wrong: str, said: str) -> None:
+def test_exit_status_and_success_message_are_both_required(host: Host, place: Path, wrong: str, said: str) -> None:
     (host.home / "wrong").write_text(wrong)
     with pytest.raises(ToolFailed, match=said):
         chain(host, place, 1)
@@ -146,7 +146,7 @@ def test_its_exit_status_and_its_last_word_both_count(host: Host, place: Path, w
         driver.servers.check_data(host.running.server, place / "target")
 
 
-def test_a_chain_of_one_kind_is_not_gone_on_with_by_the_other(host: Host, place: Path) -> None:
+def test_chains_do_not_mix_clones_and_xtrabackup(host: Host, place: Path) -> None:
     by_clone = FileLink(place, "full", Positions(gtid=xtrabackup.GTID), "9.7.4", 1)
     with pytest.raises(LineageChanged, match="without XtraBackup"):
         backup(host.running, place, "inc", by_clone)
@@ -156,7 +156,7 @@ def test_a_chain_of_one_kind_is_not_gone_on_with_by_the_other(host: Host, place:
         backup(without, place, "other", link)
 
 
-def test_without_a_fitting_one_nothing_is_written(host: Host, place: Path) -> None:
+def test_nothing_is_written_without_a_suitable_xtrabackup(host: Host, place: Path) -> None:
     (link,) = chain(host, place, 1)
     for number, version in ((link.server_version, mysql.version()), ("8.0.36", host.version), ("9.7.99", host.version)):
         with pytest.raises(VersionMismatch, match=f"of MySQL {number}") as refused:

@@ -29,7 +29,7 @@ def test_open_files_outside_the_data_directory_are_found(tmp_path: Path) -> None
     assert mine == {tmp_path / "database" / "outside": True, tmp_path / "read": False}
 
 
-def test_a_process_that_cannot_be_looked_at_is_unknown(tmp_path: Path) -> None:
+def test_files_of_a_process_that_cannot_be_read_are_unknown(tmp_path: Path) -> None:
     assert nets.find_open_files([2**22 + 1], tmp_path) is None
 
 
@@ -47,7 +47,7 @@ def test_odd_entries_of_a_data_directory_are_named(tmp_path: Path) -> None:
     assert set(walked.oddities) == {nets.Oddity("link", "link", str(tmp_path)), nets.Oddity("pipe", "special file")}
 
 
-def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_disappears_is_not_reported_as_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stays", "goes", "locked"):
         (tmp_path / name).write_text("x")
 
@@ -60,11 +60,11 @@ def test_a_file_that_goes_while_it_is_looked_at_is_not_called_unreadable(tmp_pat
     assert [oddity.path for oddity in nets.walk(tmp_path).oddities if oddity.kind == "unreadable"] == ["locked"]
 
 
-def test_files_that_a_stream_does_not_hold_are_left_behind() -> None:
+def test_files_that_a_stream_lacks_are_found() -> None:
     assert nets.find_missing(["a", "b", "ib_logfile0"], {"a"}, known=["ib_logfile*"]) == ["b"]
 
 
-def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
+def test_a_file_that_is_only_written_is_not_a_table(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     with (tmp_path / "export.csv").open("w"), (tmp_path / "t.ibd").open("w+"):
@@ -74,7 +74,7 @@ def test_what_is_only_written_is_no_file_of_a_table(tmp_path: Path) -> None:
     assert modes == {"export.csv": (True, False), "t.ibd": (True, True)}
 
 
-def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
+def test_temporary_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
     for name in ("t.TRG~", "v.frm-", "t.CSN", "#sql-1a.frm", ".nfs0000001", "arc/v.frm-0001"):
         path = tmp_path / "d" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def test_passing_files_of_a_busy_server_are_not_unknown(tmp_path: Path) -> None:
     assert list(layout.find_unknown_files(nets.walk(tmp_path), {"d"})) == ["d/t.xyz"]
 
 
-def test_files_in_directories_that_are_no_databases_need_not_be_in_a_stream(tmp_path: Path) -> None:
+def test_streams_may_lack_files_in_directories_that_are_not_databases(tmp_path: Path) -> None:
     for path in ("d/t.frm", "d/t#P#p0.ibd", "d/#sql-1a.ibd", "export/2026/report.CSV", "d/notes"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
@@ -112,13 +112,13 @@ THERE = {"d/t.ibd": (1, 1), "d/t.frm": (2, 1)}
         (THERE, ["d/t#P#p0.del"], []),
     ],
 )
-def test_tables_that_were_there_all_the_time_have_to_be_in_a_stream(
+def test_streams_must_contain_tables_that_existed_all_the_time(
     after: dict[str, tuple[int, int]], paths: list[str], missing: list[str]
 ) -> None:
     assert layout.find_left_out(THERE, after, paths) == missing
 
 
-def test_a_database_that_was_made_anew_is_not_missed() -> None:
+def test_streams_may_lack_a_recreated_database() -> None:
     assert layout.find_left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 2)}, ["other"]) == []
     assert layout.find_left_out({"d/db.opt": (1, 1)}, {"d/db.opt": (1, 1)}, ["other"]) == ["d/db.opt"]
     assert layout.find_left_out({"d/FTS_1.ibd": (1, 1)}, {"d/FTS_1.ibd": (1, 2)}, ["other"]) == ["d/FTS_1.ibd"]

@@ -60,7 +60,7 @@ _NAMES = (
 )
 
 
-def test_files_go_below_the_data_directory_or_to_staging_and_links_are_put(place: Path) -> None:
+def test_files_are_moved_to_the_data_directory_or_to_staging_with_links(place: Path) -> None:
     server = describe(place, "s", None, user=server_user())
     restored, far, staged = place / "restored", place / "far", place / "far.new"
     for path in (restored / "pg_wal", far, staged):
@@ -85,7 +85,7 @@ def test_files_go_below_the_data_directory_or_to_staging_and_links_are_put(place
         EntryPlacement().lay_out(server, places[1:], restored, {})
 
 
-def test_modes_and_files_of_the_owner_stay(place: Path) -> None:
+def test_modes_and_files_of_the_owner_are_kept(place: Path) -> None:
     old, new = place / "old", place / "new"
     for top, mode, more in ((old, 0o640, "a"), (new, 0o600, "b")):
         (top / "db").mkdir(parents=True, mode=0o700)
@@ -101,7 +101,7 @@ def test_modes_and_files_of_the_owner_stay(place: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in (new / "db").iterdir()} == {0o640}
     assert stat.S_IMODE((new / "db").stat().st_mode) == 0o750
     (new / "conf.d").mkdir()
-    (new / "conf.d" / "x").symlink_to(place / "victim")
+    (new / "conf.d" / "x").symlink_to(place / "elsewhere")
     copy_entries(old, new, lambda name, _is_directory: name in ("conf.d", "huge"))
-    assert (new / "conf.d" / "x").read_bytes() == b"\xff" and not (place / "victim").exists()
+    assert (new / "conf.d" / "x").read_bytes() == b"\xff" and not (place / "elsewhere").exists()
     assert (new / "conf.d" / "link").readlink() == Path("/etc/passwd") and not (new / "huge").exists()

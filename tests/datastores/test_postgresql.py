@@ -85,7 +85,7 @@ def test_a_backup_under_writes_is_restored_row_for_row(place: Path) -> None:
         assert (b.server.data_dir / "postgresql.auto.conf").read_text() == ""
 
 
-def test_settings_of_the_source_are_dropped_and_told(place: Path) -> None:
+def test_settings_of_the_source_are_removed_and_reported(place: Path) -> None:
     with postgresql.running(place) as a:
         a.sql("ALTER SYSTEM SET port = 5999", "postgres")
         a.sql("ALTER SYSTEM SET archive_command = 'true'", "postgres")
@@ -106,7 +106,7 @@ def test_settings_of_the_source_are_dropped_and_told(place: Path) -> None:
         assert b.sql("SHOW port", "postgres") == [("5432",)]
 
 
-def test_the_owners_archive_and_target_do_not_lead_beyond_the_backup(place: Path) -> None:
+def test_recovery_ignores_the_archive_and_target_of_the_owner(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
         link = postgresql.backup(a, place)
@@ -124,7 +124,7 @@ def test_the_owners_archive_and_target_do_not_lead_beyond_the_backup(place: Path
     assert not asked.exists()
 
 
-def test_a_stop_does_not_wait_for_clients_and_a_killed_server_comes_back(place: Path) -> None:
+def test_a_stop_does_not_wait_for_clients_and_a_killed_server_recovers(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
         with a.connect() as connection:
@@ -263,7 +263,7 @@ def add(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Change:
         pytest.param(add("evil", tarfile.FIFOTYPE, ""), "type", id="fifo"),
     ],
 )
-def test_what_is_not_as_it_was_taken_is_refused(place: Path, kept: FileLink, change: Change, said: str) -> None:
+def test_a_changed_stream_is_refused(place: Path, kept: FileLink, change: Change, said: str) -> None:
     link = changed(kept, place, change)
     with pytest.raises(ArtifactCorrupt, match=said):
         postgresql.restore(unindexed(link), place, "b")
@@ -277,7 +277,7 @@ def test_what_is_not_as_it_was_taken_is_refused(place: Path, kept: FileLink, cha
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 10_000, 30_000_000, -512, -1024])
-def test_a_stream_that_is_cut_is_refused(place: Path, kept: FileLink, size: int) -> None:
+def test_a_truncated_stream_is_refused(place: Path, kept: FileLink, size: int) -> None:
     data = kept.path.read_bytes()
     path = place / "stream"
     path.write_bytes(data[: size if size >= 0 else len(data.rstrip(b"\0")) // 512 * 512 + size])
@@ -288,7 +288,7 @@ def test_a_stream_that_is_cut_is_refused(place: Path, kept: FileLink, size: int)
             postgresql.restore(each, place, name)
 
 
-def test_another_backup_or_version_than_the_one_meant_is_refused(place: Path, kept: FileLink) -> None:
+def test_a_different_backup_or_version_is_refused(place: Path, kept: FileLink) -> None:
     other = kept.positions.model_copy(update={"wal_start": "0/9000028"})
     with pytest.raises(ArtifactCorrupt, match="instead of from 0/9000028"):
         postgresql.restore(unindexed(dataclasses.replace(kept, positions=other)), place, "b")
@@ -299,7 +299,7 @@ def test_another_backup_or_version_than_the_one_meant_is_refused(place: Path, ke
     assert list((place / "c" / "data").iterdir()) == []
 
 
-def test_a_server_that_did_not_come_as_far_as_its_backup_is_not_ready(place: Path) -> None:
+def test_a_server_that_has_not_reached_the_end_of_its_backup_is_not_ready(place: Path) -> None:
     with postgresql.running(place) as a:
         note = a.server.data_dir / "strongroom_restored"
         note.write_text("FF/0 1\n")
@@ -323,7 +323,7 @@ def login(instance: PostgreSQLServer, user: str, password: str, database: str) -
     )
 
 
-def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool: str) -> None:
+def test_users_share_their_databases_with_nobody_else(place: Path, pool: str) -> None:
     with postgresql.running(place, pool) as a:
         server = a.server
         sql.databases.create(
@@ -343,13 +343,13 @@ def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool:
             c.execute("INSERT INTO t (y) VALUES (7)")
             c.execute("CREATE SCHEMA s CREATE TABLE s.t (x int)")
             c.execute('SET ROLE "db1:owner"')
-            c.execute("CREATE TABLE ours (x int)")
+            c.execute("CREATE TABLE actual (x int)")
         with login(a, 'two"; DROP', "pw2", "db1") as c:
             assert c.execute("SELECT current_user").fetchall() == [('two"; DROP',)]
             c.execute("INSERT INTO t (y) VALUES (8)")
             assert c.execute("DELETE FROM t WHERE y = 8 RETURNING x").fetchall() == [(2,)]
             c.execute("INSERT INTO s.t VALUES (1)")
-            c.execute("ALTER TABLE ours ADD y int")
+            c.execute("ALTER TABLE actual ADD y int")
             assert c.execute("SELECT y FROM t").fetchall() == [(7,)]
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 c.execute("CREATE DATABASE mine")
@@ -378,7 +378,7 @@ def test_users_share_their_databases_and_nobody_else_comes_in(place: Path, pool:
         assert "pw2" not in log and "p'w" not in log
 
 
-def test_requests_that_cannot_be(place: Path) -> None:
+def test_invalid_requests(place: Path) -> None:
     with postgresql.running(place) as a:
         server = a.server
         sql.databases.create(server, [DatabaseSpec(name="db1")])
@@ -440,7 +440,7 @@ def test_a_login_of_an_earlier_version_stays_as_it_is(place: Path, pool: str) ->
         driver.servers.read_facts(a.server)
 
 
-def test_the_superuser_is_opened_and_closed(place: Path, pool: str) -> None:
+def test_the_superuser_is_enabled_and_disabled(place: Path, pool: str) -> None:
     with postgresql.running(place, pool) as a:
         assert not sql.superuser.is_enabled(a.server)
         for password in ("hush", "hu'sh"):

@@ -1,4 +1,4 @@
-"""Which account we use on a server of somebody else: that of a password file, of a service file, or of the socket's owner."""
+"""The user for an adopted server: from a password file, a service file, or the owner of the socket."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_root_is_the_owner_of_the_socket(place: Path) -> None:
 
 
 @pytest.mark.root
-def test_only_the_thread_that_asks_is_somebody_else() -> None:
+def test_only_the_calling_thread_acts_as_another_user() -> None:
     uid = pwd.getpwnam("nobody").pw_uid
     first, second = threading.Event(), threading.Event()
     seen: list[int] = []
@@ -112,7 +112,7 @@ def test_only_the_thread_that_asks_is_somebody_else() -> None:
     assert effective() == 0
 
 
-def test_a_login_that_fails_names_its_cause(place: Path) -> None:
+def test_the_cause_of_a_failed_login_is_reported(place: Path) -> None:
     with postgresql.running(place) as own:
         socket_directory = own.server.socket.parent if own.server.socket else place
         own.sql("CREATE ROLE narrow LOGIN PASSWORD 'p' CONNECTION LIMIT 0", "postgres")

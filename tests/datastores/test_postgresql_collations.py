@@ -11,7 +11,7 @@ from support import postgresql
 from support.postgresql import driver, version
 
 
-def test_what_a_server_uses_is_what_we_find_on_its_host(place: Path) -> None:
+def test_the_versions_found_on_the_host_are_those_that_a_server_uses(place: Path) -> None:
     with postgresql.running(place) as instance:
         instance.sql("CREATE DATABASE german TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C.UTF-8'", "postgres")
         with instance.connect("postgres") as connection:
@@ -24,7 +24,7 @@ def test_what_a_server_uses_is_what_we_find_on_its_host(place: Path) -> None:
     assert driver.restores.find_differences(version(), found) == []
 
 
-def test_other_versions_are_told() -> None:
+def test_other_versions_are_reported() -> None:
     libc = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1]
     (text,) = driver.restores.find_differences(version(), [Collation(provider="icu", locale="de", version="1.2.3")])
     assert "locale de of ICU" in text and "had 1.2.3" in text and "REINDEX" in text

@@ -1,4 +1,4 @@
-"""A full that we read ourselves is what pg_basebackup would have given: the same files, proven by the server's own programs."""
+"""A full that Strongroom reads itself equals one of pg_basebackup: the same files, verified by the server's own programs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def members(stream: Path) -> dict[str, bytes | None]:
         }
 
 
-def test_it_holds_what_the_tool_would_have_sent(server: PostgreSQLServer, place: Path) -> None:
+def test_the_stream_is_what_the_tool_would_have_sent(server: PostgreSQLServer, place: Path) -> None:
     data = server.server.data_dir
     with server.connect() as connection:
         connection.execute("CREATE TEMPORARY TABLE fleeting AS SELECT generate_series(1, 1000) AS id")
@@ -90,20 +90,20 @@ def test_it_holds_what_the_tool_would_have_sent(server: PostgreSQLServer, place:
                 server.server, place, by_us=True
             )  # each backup leaves its token in the data directory, the first makes the file
             theirs = members(taken(server.server, place, by_us=False))
-            ours = members(taken(server.server, place, by_us=True))
+            actual = members(taken(server.server, place, by_us=True))
         finally:
             for path in stray:
                 path.unlink()
     wal = re.compile(r"pg_wal/(archive_status/)?0")
     alike = {name for name in theirs if not wal.match(name)} - {"tablespace_map"}  # an empty one
-    assert {name for name in ours if not wal.match(name)} == alike
+    assert {name for name in actual if not wal.match(name)} == alike
     for name, content in theirs.items():
         if not name.startswith((*CHANGES, *TOKENS)) and not name.startswith("pg_xact"):
-            assert ours[name] == content, name
+            assert actual[name] == content, name
     ((unlogged,),) = server.sql("SELECT pg_relation_filepath('cache')")
-    assert unlogged not in ours
-    assert f"{unlogged}_init" in ours
-    assert not [name for name in ours if re.search(r"/t\d+_", name)]
+    assert unlogged not in actual
+    assert f"{unlogged}_init" in actual
+    assert not [name for name in actual if re.search(r"/t\d+_", name)]
 
 
 @pytest.mark.parametrize("flag", [[], ["--no-parse-wal"]])
@@ -178,7 +178,7 @@ def slowly(server: Server, work: Path, stream: Path) -> object:
     return take(server, work, stream)
 
 
-def test_a_file_that_cannot_be_read_ends_it(server: PostgreSQLServer, place: Path) -> None:
+def test_an_unreadable_file_fails_the_backup(server: PostgreSQLServer, place: Path) -> None:
     path = server.server.data_dir / "base" / "secret"
     put(path, b"x")
     path.chmod(0)
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_read_ends_it(server: PostgreSQLServer, place: Pat
     assert server.sql("SELECT count(*) FROM pg_replication_slots WHERE temporary") == [(0,)]
 
 
-def test_what_is_cut_off_while_it_is_read_is_zeros_from_there(server: PostgreSQLServer, place: Path) -> None:
+def test_a_file_that_is_truncated_while_it_is_read_is_filled_with_zeros(server: PostgreSQLServer, place: Path) -> None:
     path = server.server.data_dir / "base" / "shrinks"
     put(path, b"x" * 3_000_000)
     try:
@@ -219,7 +219,7 @@ def _cut(server: Server, path: Path, stream: Path) -> None:
         session.abort()
 
 
-def test_it_is_not_finished_before_its_end(server: PostgreSQLServer, place: Path) -> None:
+def test_finish_before_the_end_of_the_stream_fails(server: PostgreSQLServer, place: Path) -> None:
     with pytest.raises(psycopg.OperationalError), server.connect() as connection:
         connection.execute("SELECT pg_backup_stop(false)")  # nothing of the tests before is left
     with pytest.raises(Exception, match="the backup ended before its end"):
@@ -253,9 +253,7 @@ def test_rules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("one", ["file", "pipe"])
-def test_a_cancel_in_the_moment_of_a_close_closes_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str
-) -> None:
+def test_a_cancellation_during_a_close_closes_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str) -> None:
     close = os.close
 
     def cancelled(fd: int) -> None:

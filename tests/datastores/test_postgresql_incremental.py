@@ -103,24 +103,24 @@ def combined(chain: Sequence[FileLink], place: Path) -> dict[str, bytes]:
 
 
 def differences(chain: Sequence[FileLink], restored: Path, place: Path) -> list[str]:
-    """Where ours is another than the tool's.
+    """Where Strongroom's result differs from the tool's.
 
-    The tool takes pages that a table has lost and got again without any WAL from the older backup; they are empty in truth, and
-    in ours. Such blocks are let through.
+    If a table lost pages and got them again without any WAL, the tool takes them from the older backup. In truth they are empty,
+    and so they are in Strongroom's result. Such differences are ignored.
     """
     theirs = combined(chain, place)
-    ours = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
+    actual = {str(path.relative_to(restored)): path.read_bytes() for path in restored.rglob("*") if path.is_file()}
     cut = {name for link in chain for name in link.positions.truncated or {}}
-    ours_only = ("recovery.signal", "strongroom_lineage", "strongroom_restored", WITNESS_FILE)
+    added = ("recovery.signal", "strongroom_lineage", "strongroom_restored", WITNESS_FILE)
     assert not any(block_restore.reports_maps(link.server_version) for link in chain)
     maps = {find_whole_path(path) for path in chain[-1].files() if path.endswith("_vm")} - {None}
-    assert not maps & ours.keys()
-    for name in ("backup_manifest", "postgresql.auto.conf", "tablespace_map", *ours_only, *maps):
+    assert not maps & actual.keys()
+    for name in ("backup_manifest", "postgresql.auto.conf", "tablespace_map", *added, *maps):
         theirs.pop(name, None)
-        ours.pop(name, None)
-    wrong = sorted(theirs.keys() ^ ours.keys())
-    for path in theirs.keys() & ours.keys():
-        a, b = theirs[path], ours[path]
+        actual.pop(name, None)
+    wrong = sorted(theirs.keys() ^ actual.keys())
+    for path in theirs.keys() & actual.keys():
+        a, b = theirs[path], actual[path]
         relation = find_relation(path)
         if a == b:
             continue
@@ -143,7 +143,7 @@ STEPS: list[Callable[[PostgreSQLServer, random.Random, int], object]] = [
     lambda a, r, n: a.sql("VACUUM (FREEZE)"),
     lambda a, r, n: a.sql(f"VACUUM FULL {some(a, r)}"),
     lambda a, r, n: a.sql(f"TRUNCATE {some(a, r)}"),
-    lambda a, r, n: a.sql(f"DROP TABLE {(t := some(a, r))}; CREATE TABLE {t} AS SELECT 7 AS id, 'anew'::text AS text"),
+    lambda a, r, n: a.sql(f"DROP TABLE {(t := some(a, r))}; CREATE TABLE {t} AS SELECT 7 AS id, 'again'::text AS text"),
     lambda a, r, n: a.sql(f"CREATE UNLOGGED TABLE u{n} AS SELECT generate_series(1, 500) AS id, 'lost'::text AS text"),
     lambda a, r, n: a.sql(f"ALTER TABLE {some(a, r)} SET UNLOGGED"),
     lambda a, r, n: a.sql(f"ALTER TABLE {some(a, r)} SET LOGGED"),
@@ -159,7 +159,7 @@ def some(a: PostgreSQLServer, r: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_histories_come_out_as_the_tool_has_them(
+def test_random_histories_are_merged_as_the_tool_does(
     server: PostgreSQLServer, place: Path, eighteen: Version, seed: int
 ) -> None:
     source = random.Random(seed)
@@ -184,9 +184,7 @@ def test_random_histories_come_out_as_the_tool_has_them(
     assert {table: found for table, found in data(restored).items() if table in logged} == expected
 
 
-def test_a_chain_of_ten_under_writes_is_restored_to_any_of_its_ends(
-    server: PostgreSQLServer, place: Path, eighteen: Version
-) -> None:
+def test_a_chain_of_ten_under_writes_is_restored_to_any_backup(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
     with server.connect() as connection:
         fill(connection, 500)
     ends = []
@@ -209,7 +207,7 @@ def test_a_chain_of_ten_under_writes_is_restored_to_any_of_its_ends(
         assert {k: v for k, v in of(b).items() if k != "public.sequence"} == {
             k: v for k, v in expected.items() if k != "public.sequence"
         }
-        # a restored server is backed up anew, and goes on from there
+        # a restored server is backed up again, and continues from there
         full = postgresql.backup(b, place, "full-of-restored")
         b.sql("CREATE TABLE after AS SELECT 1 AS id")
         expected = of(b)
@@ -237,9 +235,7 @@ def test_two_children_of_one_parent_and_a_chain_restored_twice(server: PostgreSQ
         postgresql.restore([full, *children], place, "wrong", of=eighteen)
 
 
-def test_a_table_that_was_cut_and_grew_again_gets_no_old_rows_back(
-    server: PostgreSQLServer, place: Path, eighteen: Version
-) -> None:
+def test_a_truncated_table_that_grew_again_gets_no_old_rows(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
     """By pages that are not in the WAL: pg_combinebackup fills them with what was there before."""
     for name in ("one", "two"):
         server.sql(f"CREATE TABLE {name} (id int, text text)")
@@ -264,7 +260,7 @@ def test_a_table_that_was_cut_and_grew_again_gets_no_old_rows_back(
 
 
 def by_index(server: PostgreSQLServer) -> int:
-    """Rows of ``t`` as an index-only scan finds them, which believes the visibility map."""
+    """Rows of ``t`` as an index-only scan finds them, which relies on the visibility map."""
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
         (plan,) = cursor.execute("EXPLAIN SELECT count(id) FROM t WHERE id > 0").fetchmany(2)[1:]
@@ -354,7 +350,7 @@ def test_a_table_of_more_than_one_file(server: PostgreSQLServer, place: Path, ei
         assert instance.sql(total) == expected
 
 
-# --- what an incremental can stand on
+# --- parents of an incremental
 
 
 class Backup:
@@ -378,7 +374,7 @@ def locked(path: str) -> bytes:
     raise CannotDecrypt("no identity opens backup box/full")
 
 
-def test_without_the_key_the_parents_list_comes_from_the_copy_beside_the_server(
+def test_without_the_key_the_list_of_the_parent_is_read_from_the_local_copy(
     server: PostgreSQLServer, place: Path, eighteen: Version
 ) -> None:
     full = postgresql.backup(server, place)
@@ -404,7 +400,7 @@ def test_few_copies_are_kept(server: PostgreSQLServer, place: Path, monkeypatch:
     assert kept == {link.positions.backup_manifest_sha256 for link in links[1:]}
 
 
-def test_a_server_of_very_many_files_needs_fulls(server: PostgreSQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_with_too_many_files_needs_fulls(server: PostgreSQLServer, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of files of an incremental would not be kept; then nothing said on which backup it is based."""
     full = postgresql.backup(server, place)
     request = BackupRequest(kind="incremental", parent=full.positions, work_dir=place)
@@ -415,7 +411,7 @@ def test_a_server_of_very_many_files_needs_fulls(server: PostgreSQLServer, place
         Backup(server, place).begin(full.positions, full.read, full.witness)
 
 
-def test_what_an_incremental_cannot_stand_on(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
+def test_invalid_parents_of_an_incremental(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
     server.sql("CREATE TABLE t (id int, text text)")
     full = postgresql.backup(server, place)
     other = postgresql.backup(server, place, "other")
@@ -439,7 +435,7 @@ def test_what_an_incremental_cannot_stand_on(server: PostgreSQLServer, place: Pa
     backup.begin(parent(), full.read, full.witness)
 
 
-def test_a_parent_older_than_the_summaries_is_said_at_once(server: PostgreSQLServer, place: Path) -> None:
+def test_a_parent_older_than_the_summaries_is_refused_before_the_start(server: PostgreSQLServer, place: Path) -> None:
     full = postgresql.backup(server, place)
     server.sql("CREATE TABLE t (id int, text text)")
     first = postgresql.backup(server, place, "i", full)
@@ -465,7 +461,7 @@ def settings(server: PostgreSQLServer, **values: str) -> None:
     server.start()
 
 
-def test_a_server_that_does_not_tell_all_changes_gives_its_wal_instead(
+def test_a_server_that_does_not_report_all_changes_sends_its_wal(
     server: PostgreSQLServer, place: Path, eighteen: Version
 ) -> None:
     server.sql("CREATE TABLE t (id int, text text)")
@@ -507,9 +503,7 @@ def rewritten(link: FileLink, path: str, change: Callable[[bytes], bytes], place
     return dataclasses.replace(link, path=stream, positions=positions)
 
 
-def test_blocks_in_the_place_of_others_are_noticed_by_their_checksums(
-    server: PostgreSQLServer, place: Path, eighteen: Version
-) -> None:
+def test_misplaced_blocks_are_noticed_by_their_checksums(server: PostgreSQLServer, place: Path, eighteen: Version) -> None:
     server.sql("CREATE TABLE t (id int, text text)")
     rows(server, "t", 0, 5000)
     server.sql("VACUUM (FREEZE)")

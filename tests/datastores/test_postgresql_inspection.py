@@ -60,7 +60,7 @@ def damage(path: Path, block: int, at: int, new: bytes | None = None) -> None:
         file.write(new or bytes([byte[0] ^ 1]))
 
 
-def test_damage_is_named_and_a_server_at_work_is_not_damage(server: PostgreSQLServer, place: Path) -> None:
+def test_damage_is_reported_and_concurrent_writes_are_not(server: PostgreSQLServer, place: Path) -> None:
     with Writer(server.connect()):
         pages, size = run_as(server.server.user, inspected, server.server, postgresql.scratch(place, "one"))
     assert pages.damaged == 0
@@ -124,7 +124,7 @@ def test_good_pages(tmp_path: Path, count: int, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [512, 8192, 10_000, 1 << 20])
-def test_a_page_that_is_wrong_on_disk(tmp_path: Path, step: int) -> None:
+def test_a_page_that_is_damaged_on_disk(tmp_path: Path, step: int) -> None:
     bad = joined(OLD, p7=TORN)
     assert look(tmp_path, {FILE: bad}, {FILE: bad}, step) == [(FILE, 7)]
 
@@ -134,11 +134,11 @@ def test_a_page_that_was_written_meanwhile(tmp_path: Path) -> None:
     assert look(tmp_path, {FILE: joined(OLD, p7=whole)}, {FILE: joined(OLD, p7=TORN)}) == []
 
 
-def test_a_page_that_was_damaged_on_its_way(tmp_path: Path) -> None:
+def test_a_page_that_was_damaged_while_it_was_read(tmp_path: Path) -> None:
     assert look(tmp_path, {FILE: joined(OLD)}, {FILE: joined(OLD, p7=TORN)}) == [(FILE, 7)]
 
 
-def test_a_file_that_was_dropped_or_cut_off_meanwhile(tmp_path: Path) -> None:
+def test_a_file_that_was_dropped_or_truncated_meanwhile(tmp_path: Path) -> None:
     sent = {FILE: joined(OLD, p7=TORN)}
     assert look(tmp_path, {}, sent) == []
     assert look(tmp_path, {FILE: joined(OLD[:7])}, sent) == []
@@ -165,5 +165,5 @@ def test_an_incremental_file(tmp_path: Path, step: int) -> None:
     assert look(tmp_path, {}, {name: struct.pack("<III", 0xD3AE1F0D, 0, 300)}, step) == []
 
 
-def test_other_files_are_not_looked_at(tmp_path: Path) -> None:
+def test_other_files_are_not_checked(tmp_path: Path) -> None:
     assert look(tmp_path, {}, {"pg_xact/0000": bytes(range(256)) * 64, "global/pg_control": bytes(range(256)) * 32}) == []

@@ -43,7 +43,7 @@ def restored(chain: list[MemoryLink], place: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("error", [ArtifactCorrupt, ArtifactMissing, NotFound])
-def test_a_full_whose_index_cannot_be_read_is_read_as_a_whole(error: type[Exception]) -> None:
+def test_a_full_with_an_unreadable_index_is_read_completely(error: type[Exception]) -> None:
     class Link:
         def files(self) -> Iterable[str]:
             raise error("no index")
@@ -63,7 +63,7 @@ class Model:
         self._changed: dict[str, set[int]] = {}
         self._cut: dict[str, int] = {}
         self._before_maps = seed % 5 == 0
-        """One of the servers is of a version that does not tell of all changes of visibility maps."""
+        """One of the servers is of a version that does not report all changes of visibility maps."""
         self.doubtful: set[str] = set()
         """Maps that may be older than their tables."""
 
@@ -136,7 +136,7 @@ class Model:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_any_history_comes_out_as_it_was(seed: int, place: Path) -> None:
+def test_any_history_is_restored(seed: int, place: Path) -> None:
     model = Model(seed)
     steps: list[Callable[[], object]] = [model.create, model.write, model.write, model.extend, model.truncate, model.drop]
     for _ in range(5):
@@ -169,7 +169,7 @@ def chain_of(count: int = 3) -> list[MemoryLink]:
     return links
 
 
-def test_of_older_backups_nothing_is_read_that_is_not_needed(place: Path) -> None:
+def test_only_the_required_parts_of_older_backups_are_read(place: Path) -> None:
     chain = chain_of(6)
     found = restored(chain, place)
     assert found["base/5/1"] == b"".join(bytes([n]) * BLOCK for n in (1, 2, 3))
@@ -297,7 +297,7 @@ NUMBERS = struct.Struct("<III2I")
         (other_files(2, {"base/5/INCREMENTAL.1": SOME, "base/5/1": ZERO, **PLAIN}), "in a wrong place"),
     ],
 )
-def test_what_does_not_fit_is_refused(place: Path, change: Callable[[list[MemoryLink]], None], said: str) -> None:
+def test_inconsistent_chains_are_refused(place: Path, change: Callable[[list[MemoryLink]], None], said: str) -> None:
     chain = chain_of(3)
     change(chain)
     before = threading.active_count()
@@ -344,11 +344,11 @@ def paged(swap: bool = False, lsn: int = 0x500000, **more: object) -> list[Memor
     ]
 
 
-def test_pages_of_a_second_file_are_known_by_their_place_in_the_relation(place: Path) -> None:
+def test_pages_of_a_second_file_are_checked_by_their_position_in_the_relation(place: Path) -> None:
     assert restored(paged(), place)["base/5/16400.1"] == b"".join(page(131072 + n, 77 if n == 2 else n) for n in range(4))
 
 
-def test_a_page_in_the_place_of_another_is_refused(place: Path) -> None:
+def test_a_misplaced_page_is_refused(place: Path) -> None:
     with pytest.raises(ArtifactCorrupt, match=r"block 131074 of base/5/16400.1 has a wrong checksum"):
         restored(paged(swap=True), place)
 
@@ -356,12 +356,12 @@ def test_a_page_in_the_place_of_another_is_refused(place: Path) -> None:
 @pytest.mark.parametrize(
     "chain",
     [
-        paged(swap=True, lsn=0x2000050),  # the replay of the WAL writes it anew
+        paged(swap=True, lsn=0x2000050),  # the replay of the WAL rewrites it
         paged(swap=True, pages=Pages(checked=1, damaged=1, named=[DamagedPage(path="base/5/16400.1", block=131074)])),
         paged(swap=True, pages=None),  # the database has no checksums
     ],
 )
-def test_a_page_that_was_so_when_it_was_read_is_let_through(place: Path, chain: list[MemoryLink]) -> None:
+def test_a_page_that_was_already_damaged_when_read_is_restored(place: Path, chain: list[MemoryLink]) -> None:
     assert len(restored(chain, place)["base/5/16400.1"]) == 4 * BLOCK
 
 

@@ -35,7 +35,7 @@ def relations(data: Path) -> dict[str, int]:
     return {name: first for name in names if (first := find_first_block(name)) is not None}
 
 
-def test_pages_of_a_server_are_right(stopped: Path) -> None:
+def test_pages_of_a_server_have_correct_checksums(stopped: Path) -> None:
     found = relations(stopped)
     assert len(found) > 500
     assert any(name.endswith("_fsm") for name in found) and any(name.endswith("_vm") for name in found)
@@ -90,7 +90,7 @@ def test_pages_of_zeros_are_new_and_others_without_content_are_not(pages: bytes)
     assert find_damaged(bad, 0) == [1]
 
 
-def test_pages_that_the_wal_writes_anew_are_not_judged(pages: bytes) -> None:
+def test_pages_that_the_wal_rewrites_are_not_checked(pages: bytes) -> None:
     bad = bytearray(pages)
     bad[4 * PAGE + 4000] ^= 1
     high, low = struct.unpack_from("<II", bad, 4 * PAGE)

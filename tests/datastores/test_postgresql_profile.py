@@ -108,7 +108,7 @@ def by_password(restored: PostgreSQLServer, user: str, password: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_a_server_as_people_run_it_is_restored_to_a_new_instance(place: Path, case: Case) -> None:
+def test_a_realistic_server_is_restored_to_a_new_instance(place: Path, case: Case) -> None:
     own = OwnPostgreSQL(
         place,
         initdb=case.initdb,
@@ -127,9 +127,9 @@ def test_a_server_as_people_run_it_is_restored_to_a_new_instance(place: Path, ca
         connection.execute("SET synchronous_commit = local")
         if case.account not in (boss, own.user):
             connection.execute(f"CREATE ROLE {case.account} SUPERUSER LOGIN".encode())
-        with source.connect("postgres") as ours:
-            fill(ours, 200)
-            before = checksums(ours)
+        with source.connect("postgres") as actual:
+            fill(actual, 200)
+            before = checksums(actual)
         for line in case.sql:
             if line == "@LOST":
                 (own.data / "lost+found").mkdir(mode=0o700)
@@ -151,8 +151,8 @@ def test_a_server_as_people_run_it_is_restored_to_a_new_instance(place: Path, ca
             else:
                 connection.execute(line.encode())
         connection.close()
-        with connect(source.server, case.database) as ours:
-            query(ours, "SELECT pg_switch_wal()")
+        with connect(source.server, case.database) as actual:
+            query(actual, "SELECT pg_switch_wal()")
         server, profile = copy_of(source, place, "copy")
     finally:
         if held is not None:
@@ -163,8 +163,8 @@ def test_a_server_as_people_run_it_is_restored_to_a_new_instance(place: Path, ca
     assert not profile.stopping("refuse"), profile.notices
     with started(server) as restored:
         assert not [n for n in driver.profiles.check(server, profile, isolated=True) if n.effect != "warn"]
-        with restored.connect(case.database) as ours:
-            assert checksums(ours)["public.customers"] == before["public.customers"]
-            seen = {name: query(ours, "SELECT current_setting(%s)", name)[0][0] for name in case.sees}
+        with restored.connect(case.database) as actual:
+            assert checksums(actual)["public.customers"] == before["public.customers"]
+            seen = {name: query(actual, "SELECT current_setting(%s)", name)[0][0] for name in case.sees}
         assert seen == case.sees
         case.new(restored)

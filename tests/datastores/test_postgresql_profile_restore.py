@@ -60,7 +60,7 @@ def restore_in_place(own: OwnPostgreSQL, server: Server, chain: list[FileLink], 
 
 
 @pytest.mark.parametrize("incremental", [False, True], ids=["full", "wal"])
-def test_each_restore_in_place_takes_a_timeline_that_the_archive_has_not_seen(place: Path, incremental: bool) -> None:
+def test_each_restore_in_place_uses_a_timeline_that_is_new_to_the_archive(place: Path, incremental: bool) -> None:
     archive = scratch(place, "archive")
     own = OwnPostgreSQL(
         place,
@@ -104,7 +104,7 @@ def test_each_restore_in_place_takes_a_timeline_that_the_archive_has_not_seen(pl
         own.end()
 
 
-def test_a_copy_of_a_subscriber_does_not_move_the_slot_of_its_publisher(place: Path) -> None:
+def test_a_copy_of_a_subscriber_does_not_advance_the_slot_of_its_publisher(place: Path) -> None:
     with running(place, name="pub") as publisher:
         publisher.sql("CREATE DATABASE db1", "postgres")
         publisher.sql("CREATE TABLE t (id int PRIMARY KEY)")
@@ -141,8 +141,8 @@ def test_a_copy_of_a_subscriber_does_not_move_the_slot_of_its_publisher(place: P
 
 
 @pytest.mark.parametrize("isolated", [True, False])
-def test_the_server_of_an_owner_runs_no_subscription_of_a_copy(tmp_path: Path, isolated: bool) -> None:
-    """Its configuration is not ours; the subscriptions can only be disabled when it runs."""
+def test_an_adopted_server_runs_no_subscription_of_a_copy(tmp_path: Path, isolated: bool) -> None:
+    """Its configuration is its owner's; subscriptions can only be disabled while it runs."""
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     new.mkdir()
@@ -231,11 +231,11 @@ def version_user() -> str:
 
 def test_a_rehearsal_reads_all_tables(place: Path, taken: tuple[FileLink, Profile, Path]) -> None:
     link, profile, _ = taken
-    assert rehearse(link, place, profile) > 200  # those of the system in four databases, and ours
+    assert rehearse(link, place, profile) > 200  # those of the system in four databases, and of users
 
 
 @pytest.mark.parametrize("n", [0, 1], ids=["table", "index"])
-def test_a_rehearsal_finds_what_cannot_be_read(place: Path, taken: tuple[FileLink, Profile, Path], n: int) -> None:
+def test_a_rehearsal_finds_unreadable_tables(place: Path, taken: tuple[FileLink, Profile, Path], n: int) -> None:
     link, profile, _ = taken
     files = profile.facts["files"]
     assert isinstance(files, list)
@@ -243,17 +243,17 @@ def test_a_rehearsal_finds_what_cannot_be_read(place: Path, taken: tuple[FileLin
         rehearse(link, place, None, files[n])
 
 
-def test_a_rehearsal_whose_server_refuses_us_ends(
+def test_a_rehearsal_ends_if_its_server_refuses_the_login(
     place: Path, taken: tuple[FileLink, Profile, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, profile, _ = taken
     monkeypatch.setattr(rehearsal, "_LONGEST_REFUSAL", 2.0)
-    stranger = profile.model_copy(update={"facts": profile.facts | {"superuser": "nobody_here"}})
+    foreign = profile.model_copy(update={"facts": profile.facts | {"superuser": "nobody_here"}})
     with pytest.raises(ServerFailed, match="nobody_here"):
-        rehearse(link, place, stranger)
+        rehearse(link, place, foreign)
 
 
-def test_a_rehearsal_on_a_host_with_other_catalogs_says_nothing_of_the_data(
+def test_a_rehearsal_on_a_host_with_other_catalogs_does_not_report_damage(
     place: Path, taken: tuple[FileLink, Profile, Path]
 ) -> None:
     link, profile, _ = taken
@@ -290,7 +290,7 @@ RIGHTS = (
 
 
 @pytest.mark.parametrize(("account", "told", "expected"), [("boss", False, "boss"), ("taker", True, "strongroom_[0-9a-f]{8}")])
-def test_restored_data_always_lets_us_in(place: Path, account: str, told: bool, expected: str) -> None:
+def test_strongroom_can_always_log_in_to_restored_data(place: Path, account: str, told: bool, expected: str) -> None:
     """The superuser is found in data of unknown origin, and made where none can log in. The account of backups is a plain one."""
     own = OwnPostgreSQL(place, initdb=["-U", "boss"], hba="local all,replication all trust\n")
     try:
@@ -326,7 +326,7 @@ LINKS = [
 
 
 @pytest.mark.parametrize(("name", "own", "effect"), LINKS)
-def test_links_that_a_backup_would_leave_out_are_refused(tmp_path: Path, name: str, own: bool, effect: str | None) -> None:
+def test_links_that_a_backup_would_omit_are_refused(tmp_path: Path, name: str, own: bool, effect: str | None) -> None:
     path = tmp_path / "data" / name
     path.parent.mkdir(parents=True)
     path.symlink_to("/elsewhere")
@@ -349,7 +349,7 @@ def test_patroni_has_to_pause(tmp_path: Path, text: str, effect: str) -> None:
     ("name", "value", "carried"),
     [
         ("max_connections", "500", True),
-        ("max_connections", "5", False),  # ours is higher
+        ("max_connections", "5", False),  # that of Strongroom is higher
         ("max_connections", "99999999", False),
         ("max_connections", "1; x", False),
         ("TimeZone", "Europe/Berlin", True),
@@ -362,12 +362,12 @@ def test_patroni_has_to_pause(tmp_path: Path, text: str, effect: str) -> None:
         ("wal_level", "minimal", False),
     ],
 )
-def test_only_what_is_known_and_valid_is_carried(name: str, value: str, carried: bool) -> None:
+def test_only_known_and_valid_settings_are_carried(name: str, value: str, carried: bool) -> None:
     found = carry.select_carried(Profile(settings={name: value}), version(), {"max_connections": 100})
     assert (name in found) == carried
 
 
-def test_a_copy_loads_quiet_libraries_only(place: Path) -> None:
+def test_a_copy_loads_passive_libraries_only(place: Path) -> None:
     libraries = ["pg_stat_statements", "pg_cron", "../evil", "/tmp/evil", "plpgsql"]
     restored = RestoredProfile(profile=Profile(plugins=libraries), isolated=True)
     assert carry.list_preloaded(restored, version()) == ["pg_stat_statements", "plpgsql"]
@@ -375,7 +375,7 @@ def test_a_copy_loads_quiet_libraries_only(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["postgres\nlocal all all trust", "/.*", "+all", "", "x" * 64])
-def test_a_superuser_that_would_open_the_server_is_not_believed(name: str) -> None:
+def test_a_name_of_a_superuser_that_matches_all_users_is_ignored(name: str) -> None:
     assert superuser.find_in_profile(Profile(facts={"superuser": name})) is None
 
 

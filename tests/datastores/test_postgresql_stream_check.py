@@ -59,7 +59,7 @@ def test_a_good_stream(stream: bytes, step: int) -> None:
     assert problems(stream, step) == []
 
 
-def test_files_that_are_not_as_they_were(stream: bytes) -> None:
+def test_changed_files(stream: bytes) -> None:
     with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
         names = tar.getnames()
     wal = next(name for name in names if name.startswith("pg_wal/0"))

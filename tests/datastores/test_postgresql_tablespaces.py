@@ -69,9 +69,7 @@ def change(a: PostgreSQLServer, number: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_tablespaces_are_in_fulls_and_incrementals_and_a_new_server_has_them_in_its_data_directory(
-    place: Path, version: Callable[[], Version]
-) -> None:
+def test_tablespaces_are_backed_up_and_restored_into_the_data_directory(place: Path, version: Callable[[], Version]) -> None:
     found = []
     with postgresql.running(place, of=version()) as a:
         spaces = with_tablespaces(a, place)
@@ -113,7 +111,7 @@ def take_full(server: Server, work_dir: Path, by_us: bool = False) -> FileLink:
     return FileLink(work_dir / "stream", result.positions, result.server_version, result.data_bytes, "full", found)
 
 
-def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
+def test_unsupported_tablespaces_are_refused_by_name(place: Path) -> None:
     with postgresql.running(place) as a:
         driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         full = postgresql.backup(a, place)
@@ -122,7 +120,7 @@ def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
         with pytest.raises(Unsupported, match=f"far in {inside}, which is inside the data directory"):
             postgresql.backup(a, place, "one")
         a.sql("DROP TABLESPACE far", "postgres")
-        # A directory that somebody has moved away: pg_basebackup leaves it out, and calls that good.
+        # A directory that was moved away: pg_basebackup omits it and reports success.
         ((oid,),) = a.sql("SELECT oid FROM pg_database WHERE datname = 'db1'", "postgres")
         folder, away = a.server.data_dir / "base" / str(oid), place / "away"
         folder.rename(away)
@@ -142,7 +140,7 @@ def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
         assert set(postgresql.backup(a, place, "good").files()) >= {"PG_VERSION", "global/pg_control"}
         space = postgresql.scratch(place, "space")
         a.sql(f"CREATE TABLESPACE far LOCATION '{space}'", "postgres")
-        # Of others, the archive of the data directory may be all that there is: its list tells of files that are elsewhere.
+        # Of backups by other programs, only the archive of the data directory may exist: its list names files of others.
         a.sql("CREATE TABLE spread TABLESPACE far AS SELECT 1 AS id", "postgres")
         whole = postgresql.backup(a, place, "whole")
         sizes = {path: sum(length for _, length in ranges) for path, ranges in whole.files().items()}
@@ -159,7 +157,7 @@ def test_what_no_backup_can_hold_is_refused_with_its_name(place: Path) -> None:
 
 
 @pytest.mark.parametrize("by_us", [True, False], ids=["by-us", "by-the-tool"])
-def test_a_tablespace_that_comes_or_goes_during_a_backup_fails_it(place: Path, by_us: bool) -> None:
+def test_a_tablespace_created_or_dropped_during_a_backup_fails_it(place: Path, by_us: bool) -> None:
     with postgresql.running(place) as a:
         driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         space = postgresql.scratch(place, "space")
@@ -207,7 +205,7 @@ def test_damaged_pages_of_a_tablespace_are_named(place: Path) -> None:
             assert [(page.path, page.block) for page in link.pages.named] == [(path, 3)]
 
 
-def test_a_server_that_hangs_in_a_base_backup_is_given_up(place: Path) -> None:
+def test_a_base_backup_of_a_hanging_server_is_aborted(place: Path) -> None:
     with postgresql.running(place) as a:
         with_tablespaces(a, place)
         a.sql(
@@ -218,7 +216,7 @@ def test_a_server_that_hangs_in_a_base_backup_is_given_up(place: Path) -> None:
 
 
 def take_from_stopped(server: Server, work_dir: Path) -> None:
-    """A backup of which the server's process is stopped after its first bytes; it goes on when that was noticed."""
+    """A backup whose server process is stopped after the first bytes, and continued when that was noticed."""
     set_stall_timeout(2)
     with taken_by(False):
         session = driver.backups.begin(server, BackupRequest("full", None, work_dir))
@@ -295,7 +293,7 @@ def test_wal_in_another_place_is_backed_up_and_restored_into_the_data_directory(
 
 
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[2]])
-def test_large_files_of_wal(place: Path, version: Callable[[], Version]) -> None:
+def test_large_wal_files(place: Path, version: Callable[[], Version]) -> None:
     with made(place, "a", version(), "--wal-segsize=64") as a:
         driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
         with a.connect() as connection:
@@ -311,7 +309,7 @@ def test_large_files_of_wal(place: Path, version: Callable[[], Version]) -> None
     assert "public.new1" not in data(full)
 
 
-def test_the_lost_and_found_of_a_file_system_is_no_part_of_a_backup(place: Path) -> None:
+def test_lost_and_found_is_not_backed_up(place: Path) -> None:
     eighteen = postgresql_versions.version("18")
     with postgresql.running(place, of=eighteen) as a:
         driver.require_administration().databases.create(a.server, [DatabaseSpec(name="db1")])
@@ -332,7 +330,7 @@ def test_the_lost_and_found_of_a_file_system_is_no_part_of_a_backup(place: Path)
 
 
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[2]])
-def test_a_chain_is_written_straight_to_the_directory_that_a_person_chose(
+def test_a_chain_is_written_directly_to_the_directory_that_a_user_chose(
     place: Path, version: Callable[[], Version], request: pytest.FixtureRequest
 ) -> None:
     elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))  # another file system than that of the data
@@ -384,7 +382,7 @@ def restore_to(
     assert driver.placement.lay_out(server, found, server.data_dir, staging) == []
 
 
-def test_room_is_looked_for_on_all_file_systems_of_a_restore(place: Path) -> None:
+def test_space_is_checked_on_all_file_systems_of_a_restore(place: Path) -> None:
     shared = Path("/dev/shm")
     target = postgresql.scratch(place, "target")
     (target / "pg_tblspc").mkdir()

@@ -81,8 +81,8 @@ def test_a_locked_table_hides_nothing_else_of_its_database(place: Path) -> None:
     assert not [notice for notice in profile.notices if notice.item == "databases"]
 
 
-def test_checksums_that_were_switched_break_an_incremental(place: Path) -> None:
-    """Offline here: 19rc1 cannot do it while the server runs, as 19 was announced to; its states are told apart all the same."""
+def test_enabling_or_disabling_checksums_prevents_an_incremental(place: Path) -> None:
+    """Offline here: 19rc1 cannot do it while the server runs, as announced for 19; yet its states are distinguished."""
     of = postgresql_debian.version("17")
     with running(place, of=of) as source:
         source.sql("CREATE DATABASE db1", "postgres")
@@ -131,6 +131,6 @@ def test_versions_that_are_not_released_yet(tmp_path: Path, said: str, number: s
     assert versions.extract_number(said.partition(") ")[2]) == number
 
 
-def test_releases_come_after_what_went_before() -> None:
+def test_releases_are_newer_than_betas() -> None:
     numbers = ["19beta2", "18.6", "19.0", "19rc1", "20devel", "19.1", "19beta10"]
     assert sorted(numbers, key=versions.make_sort_key) == ["18.6", "19beta2", "19beta10", "19rc1", "19.0", "19.1", "20devel"]

@@ -58,7 +58,7 @@ VERSIONS = [
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_chain_under_writes_is_restored_to_each_of_its_ends(place: Path, version: Callable[[], Version]) -> None:
+def test_a_chain_under_writes_is_restored_to_each_backup(place: Path, version: Callable[[], Version]) -> None:
     ends: list[int] = []
     chain: list[FileLink] = []
     with postgresql.running(place, of=version()) as a:
@@ -84,7 +84,7 @@ def test_a_chain_under_writes_is_restored_to_each_of_its_ends(place: Path, versi
             assert timeline == 2
 
 
-def test_a_chain_of_ten_over_all_that_happens_to_a_server(place: Path) -> None:
+def test_a_chain_of_ten_with_all_events_in_the_life_of_a_server(place: Path) -> None:
     def vacuum_full(a: PostgreSQLServer) -> None:
         a.sql("DELETE FROM orders WHERE id % 3 = 0")
         a.sql("VACUUM FULL orders")
@@ -150,7 +150,7 @@ def test_a_chain_of_ten_over_all_that_happens_to_a_server(place: Path) -> None:
 
 
 def test_a_server_that_stops_and_begins_to_track_blocks(place: Path) -> None:
-    """WAL stands on blocks; blocks do not stand on WAL, and a full is taken."""
+    """An incremental of WAL may follow one of blocks; after one of WAL, an incremental of blocks becomes a full."""
     eighteen = postgresql_versions.version("18")
     slots = "SELECT slot_name FROM pg_replication_slots WHERE NOT temporary"
     with postgresql.running(place, of=eighteen) as a:
@@ -189,7 +189,7 @@ def test_two_children_of_one_parent_an_older_parent_and_restoring_twice(place: P
                 found[name] = checksums(connection)
     for name in ("one", "three"):
         assert data(postgresql.restore([full, children[name]], place, f"of-{name}")) == found[name]
-    # What was restored goes on as a server, is backed up itself, and that is restored as well.
+    # The restored server continues, is backed up itself, and that backup is restored, too.
     server = postgresql.restore([full, children["two"]], place, "again")
     with postgresql.started(server) as b:
         base = postgresql.backup(b, place, "full-of-again")
@@ -201,7 +201,7 @@ def test_two_children_of_one_parent_an_older_parent_and_restoring_twice(place: P
     assert data(postgresql.restore([base, child], place, "last")) == expected
 
 
-# --- what the server cannot go on from
+# --- parents that the server cannot continue from
 
 
 def first_after(a: PostgreSQLServer, link: FileLink) -> Path:
@@ -211,7 +211,7 @@ def first_after(a: PostgreSQLServer, link: FileLink) -> Path:
     return a.server.data_dir / "pg_wal" / str(name)
 
 
-def test_wal_that_is_gone_fails_the_backup_with_the_words_of_trove(place: Path) -> None:
+def test_missing_wal_fails_the_backup_with_the_message_of_trove(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
         full = postgresql.backup(a, place)
@@ -254,7 +254,7 @@ def take_while(server: Server, work_dir: Path, parent: FileLink, harm: Callable[
         session.abort()
 
 
-def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(place: Path) -> None:
+def test_a_slot_never_fills_the_disk_and_is_recreated_if_invalidated(place: Path) -> None:
     with postgresql.running(place) as a:
         a.server = a.server.model_copy(update={"wal_limit_mb": 64})
         a.end()
@@ -289,7 +289,7 @@ def test_a_slot_never_fills_the_disk_and_is_made_anew_when_it_had_to_give_up(pla
         assert b.sql(slot) == []
 
 
-def test_wal_before_the_newest_backups_is_let_go_of(place: Path) -> None:
+def test_wal_before_the_newest_backups_is_released(place: Path) -> None:
     with postgresql.running(place) as a:
         a.server = a.server.model_copy(update={"wal_limit_mb": 128})
         a.end()
@@ -339,7 +339,7 @@ def test_a_promotion_between_parent_and_child(place: Path) -> None:
         assert data(postgresql.restore(chain, place, f"r{number}")) == expected
 
 
-def test_a_server_that_went_another_way_before_the_end_of_the_parent(place: Path) -> None:
+def test_a_server_whose_timeline_branched_before_the_end_of_the_parent(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
         full = postgresql.backup(a, place)
@@ -482,7 +482,7 @@ def doubled(members: Members) -> None:
         pytest.param(renamed(0, "pg_wal/00000002.history"), ArtifactCorrupt, "bytes", id="no-history"),
     ],
 )
-def test_an_incremental_that_is_not_as_it_was_taken_is_refused(
+def test_a_changed_incremental_is_refused(
     place: Path, kept: list[FileLink], change: Change, error: type[StrongroomError], said: str
 ) -> None:
     chain = [kept[0], changed(kept[1], place, change), kept[2]]
@@ -492,13 +492,13 @@ def test_an_incremental_that_is_not_as_it_was_taken_is_refused(
         driver.servers.check_data(postgresql.describe(place, "b", None), place / "b" / "data")
 
 
-def test_a_chain_with_a_hole_is_refused(place: Path, kept: list[FileLink]) -> None:
+def test_a_chain_with_a_gap_is_refused(place: Path, kept: list[FileLink]) -> None:
     for number, chain in enumerate(([kept[0], kept[2]], [kept[0], kept[1], kept[3]], [kept[0], kept[2], kept[1]])):
         with pytest.raises(ArtifactCorrupt, match="and the backup before it ends at"):
             postgresql.restore(chain, place, f"b{number}")
 
 
-def test_an_end_that_is_not_reached_is_a_failure(place: Path, kept: list[FileLink]) -> None:
+def test_a_recovery_that_does_not_reach_its_end_fails(place: Path, kept: list[FileLink]) -> None:
     """Whoever changes the manifest, too: a restore that ends early is never taken for a good one."""
     assert kept[1].positions.wal_stop is not None
     high, _, low = kept[1].positions.wal_stop.partition("/")
@@ -527,7 +527,7 @@ def test_histories() -> None:
             wal_module.History.parse(4, text)
 
 
-def test_files_that_the_server_has_made_and_not_written_yet_are_no_damage(place: Path) -> None:
+def test_files_that_were_created_but_not_written_are_not_damage(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
         full = postgresql.backup(a, place)
@@ -546,7 +546,7 @@ def test_files_that_the_server_has_made_and_not_written_yet_are_no_damage(place:
     assert data(postgresql.restore(again, place, "s")) == expected
 
 
-def test_no_wal_stands_on_a_backup_when_a_tablespace_was_made_or_dropped(place: Path) -> None:
+def test_a_tablespace_created_or_dropped_prevents_an_incremental_of_wal(place: Path) -> None:
     with postgresql.running(place) as a:
         full = postgresql.backup(a, place)
         space = postgresql.scratch(place, "space")

@@ -31,7 +31,7 @@ def shell(place: Path, script: str, **options: int) -> Tool:
     return Tool(["bash", "-c", script.format(fifo=fifo)], place / "log", **options)
 
 
-def test_success_needs_status_and_mark(place: Path) -> None:
+def test_success_requires_exit_status_and_message(place: Path) -> None:
     shell(place, "echo all completed OK! >&2").check("completed OK!")
     shell(place, "exit 0").check()
 
@@ -51,7 +51,7 @@ def test_everything_else_fails(place: Path, script: str, said: str) -> None:
         shell(place, script).check("completed OK!")
 
 
-def test_a_full_disk_is_told_as_such(place: Path) -> None:
+def test_a_full_disk_is_reported(place: Path) -> None:
     with pytest.raises(NoSpace, match="No space left") as caught:
         shell(place, "echo 'Error writing file: No space left on device' >&2; exit 1").check()
     assert caught.value.remedy
@@ -62,7 +62,7 @@ def test_a_missing_program_fails(place: Path) -> None:
         Tool([place / "nothing"], place / "log").check()
 
 
-def test_abort_interrupts_at_once_and_can_be_repeated(place: Path) -> None:
+def test_abort_interrupts_immediately_and_can_be_repeated(place: Path) -> None:
     tool = shell(place, "trap 'exit 7' INT; " + FOREVER)
     time.sleep(0.3)
     began = time.monotonic()
@@ -79,7 +79,7 @@ def test_abort_kills_what_ignores_the_interrupt(place: Path) -> None:
     assert not processes.below(place)
 
 
-def test_nothing_of_ours_is_in_its_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_environment_contains_nothing_of_strongroom(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRONGROOM_STORAGE__SECRET_ACCESS_KEY", "s3cr3t")
     read, write = os.pipe()
     tool = shell(place, "env", stdout=write)
@@ -126,14 +126,14 @@ def short_stall() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("short_stall")
-def test_a_program_without_progress_is_ended_and_said_so(place: Path) -> None:
+def test_a_program_without_progress_is_ended_and_reported(place: Path) -> None:
     began = time.monotonic()
     tool = shell(place, "echo waits for a lock >&2; " + FOREVER)
     with pytest.raises(ToolFailed, match=r"bash made no progress for \d+ s \(it waits\) .*waits for a lock") as caught:
         tool.check()
     assert time.monotonic() - began < 20 and "stall_timeout" in caught.value.remedy
     assert caught.value.code == "ToolStopped"  # nothing follows for the backup that it read
-    # One that looks now and then whether it may go on is waiting as well; so is one that was stopped.
+    # A program that polls now and then is waiting, too; so is one that was stopped.
     with pytest.raises(ToolFailed, match="made no progress"):
         shell(place, "for n in {{1..300}}; do read -t 0.1 <> {fifo}; done").check()
     stopped = Tool(["bash", "-c", "while :; do :; done"], place / "log")
@@ -143,7 +143,7 @@ def test_a_program_without_progress_is_ended_and_said_so(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_stall")
-def test_work_of_any_kind_is_progress(place: Path) -> None:
+def test_any_kind_of_work_is_progress(place: Path) -> None:
     shell(place, "for n in {{1..8}}; do echo $n >&2; read -t 0.4 <> {fifo}; done; exit 0").check()
     shell(place, "end=$((SECONDS + 3)); while [ $SECONDS -lt $end ]; do :; done").check()
     servant = subprocess.Popen(["bash", "-c", "while :; do :; done"])
@@ -156,7 +156,7 @@ def test_work_of_any_kind_is_progress(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_stall")
-def test_a_program_that_a_slow_store_keeps_waiting_does_not_hang(place: Path) -> None:
+def test_a_program_that_waits_for_a_slow_store_is_not_ended(place: Path) -> None:
     """It writes into a pipe that nobody reads just now, or waits for what a pipe brings. One that was fed to the end can hang."""
     read, write = os.pipe()
     writer = Tool(["head", "-c", "300000", "/dev/zero"], place / "log", stdout=write)
@@ -183,7 +183,7 @@ def test_a_program_that_a_slow_store_keeps_waiting_does_not_hang(place: Path) ->
         hung.check()
 
 
-def test_program_that_could_not_be_run_is_asked_again(tmp_path: Path) -> None:
+def test_a_program_that_could_not_be_run_is_run_again(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text("cannot be run")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What is said of a server that does not start: its cause first, and no secret."""
+"""The error for a server that does not start: the cause first, and no secrets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_first_cause_of_the_newest_start_is_found(log: str, cause: str) -> N
     assert said.endswith(log.splitlines()[-1])
 
 
-def test_the_last_errors_are_those_that_ended_a_server_which_has_served() -> None:
+def test_the_last_errors_are_found_for_a_server_that_has_served() -> None:
     old = [f"2026-11-2{day} 10:00:00 {day} [ERROR] an old error of day {day}" for day in range(5)]
     ready = "2026-11-19 10:00:00 0 [Note] mariadbd: ready for connections."
     found = make_excerpt([ready, *old, "2026-11-30 10:00:00 0 [ERROR] mysqld got signal 6 ;"])
@@ -91,7 +91,7 @@ def test_passwords_and_hashes_are_hidden(text: str, shown: str) -> None:
     assert hide_secrets(text) == shown
 
 
-def test_a_log_of_somebody_else_is_not_read(tmp_path: Path) -> None:
+def test_a_log_of_another_user_is_not_read(tmp_path: Path) -> None:
     log = tmp_path / "error.log"
     log.write_text(MYSQL)
     assert read_log(log, owner=os.geteuid()).cause
@@ -118,7 +118,7 @@ def test_a_private_server_that_was_killed_proves_nothing(tmp_path: Path) -> None
     tool.abort()
 
 
-def test_a_private_server_without_room_or_memory_proves_nothing(tmp_path: Path) -> None:
+def test_a_private_server_without_space_or_memory_proves_nothing(tmp_path: Path) -> None:
     log, lost = tmp_path / "log", ServerFailed("the connection broke")
     full = 'echo "PANIC:  could not write to file: No space left on device"; kill -ABRT $$'
     tool = Tool(["sh", "-c", full], log)

@@ -64,7 +64,7 @@ def test_cancelled_backups_leave_nothing(service: Service, loaded: dict[str, obj
     assert service.backup("mysql1", "after")["status"] == "COMPLETED"
 
 
-def test_a_cancelled_restore_in_place_keeps_the_old_data(service: Service, loaded: dict[str, object]) -> None:
+def test_a_cancelled_restore_in_place_keeps_the_current_data(service: Service, loaded: dict[str, object]) -> None:
     full = service.backup("mysql1", "full")
     with service.sql(str(loaded["id"])) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE db1.after (id INT PRIMARY KEY)")
@@ -117,7 +117,7 @@ def back_up_when_up(service: Service, deadline: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("moment", [0.3, 0.6])
-def test_the_database_killed_in_mid_backup(service: Service, loaded: dict[str, object], moment: float) -> None:
+def test_the_database_is_killed_during_a_backup(service: Service, loaded: dict[str, object], moment: float) -> None:
     lasts = duration(service, lambda: begin_backup(service, "undisturbed"))
     with service.sql(str(loaded["id"])) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT @@pid_file")
@@ -140,7 +140,7 @@ def test_the_database_killed_in_mid_backup(service: Service, loaded: dict[str, o
     assert back_up_when_up(service, deadline)["status"] == "COMPLETED"
 
 
-def test_two_backups_at_once_and_a_delete_of_a_running_one_are_422(service: Service, loaded: dict[str, object]) -> None:
+def test_a_second_backup_and_the_deletion_of_a_running_one_are_422(service: Service, loaded: dict[str, object]) -> None:
     job = begin_backup(service, "b")
     with pytest.raises(Refused) as refused:
         begin_backup(service, "c")

@@ -40,14 +40,14 @@ def come_to(service: Service, job: str, phase: str) -> None:
     until(lambda: any(service.job(job)["phase"].startswith(p) for p in [*PHASES[PHASES.index(phase) :], "done"]), 120)
 
 
-def test_the_service_dies_in_four_phases_and_the_restore_comes_to_its_end(shop: Shop, service: Service) -> None:
+def test_a_restore_completes_if_the_service_dies_in_four_phases(shop: Shop, service: Service) -> None:
     expected = shop.write("before the deaths")
     shop.backup("deaths")
     shop.write("lost")
     job = shop.post("restore", {"restore": {"backupRef": "deaths"}})
-    for wish in (lambda: shop.backup("meanwhile"), lambda: shop.restore("deaths")):
+    for request in (lambda: shop.backup("meanwhile"), lambda: shop.restore("deaths")):
         with pytest.raises(Refused, match="busy"):
-            wish()
+            request()
     for phase in ("prepare", "stop", "bootstrap", "join node3"):
         come_to(service, job, phase)
         service.restart()
@@ -56,7 +56,7 @@ def test_the_service_dies_in_four_phases_and_the_restore_comes_to_its_end(shop: 
     service.wait(shop.post("discard_old"))
 
 
-def test_a_node_that_hangs_ends_a_restore_and_the_old_cluster_serves(shop: Shop, service: Service) -> None:
+def test_a_hanging_node_aborts_a_restore_and_the_cluster_continues_to_serve(shop: Shop, service: Service) -> None:
     expected = shop.write("hangs")
     shop.backup("hangs")
     pid = shop.pids()[1]
@@ -72,7 +72,7 @@ def test_a_node_that_hangs_ends_a_restore_and_the_old_cluster_serves(shop: Shop,
     shop.require(expected)
 
 
-def test_an_older_node_that_is_named_begins_and_those_ahead_of_it_join_empty(shop: Shop, service: Service) -> None:
+def test_a_chosen_older_node_bootstraps_and_newer_ones_join_empty(shop: Shop, service: Service) -> None:
     expected = shop.write("older")
     first, *others = shop.pids()
     with shop.sql(1) as connection:
@@ -92,7 +92,7 @@ def test_an_older_node_that_is_named_begins_and_those_ahead_of_it_join_empty(sho
     service.wait(shop.post("discard_old"))
 
 
-def test_a_node_that_missed_a_restore_is_fenced_and_gets_the_data_of_the_others(shop: Shop, service: Service) -> None:
+def test_a_node_that_missed_a_restore_is_fenced_and_receives_the_data_of_the_others(shop: Shop, service: Service) -> None:
     expected = shop.write("fenced")
     shop.backup("fenced")
     shop.write("lost")

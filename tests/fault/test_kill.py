@@ -93,7 +93,7 @@ def in_place(service: Service, mysql1: str) -> tuple[str, Sums, float]:
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_backups_end_well_or_say_why_and_every_completed_one_restores(
+def test_backups_succeed_or_report_why_and_every_completed_one_restores(
     service: Service, mysql1: str, backup_time: float, blow: Callable[[Service], int], moments: list[float]
 ) -> None:
     with service.sql(mysql1) as connection:
@@ -138,7 +138,7 @@ def _list_backups(service: Service) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_a_restore_of_a_chain_ends_right_whatever_is_killed(
+def test_a_restore_of_a_chain_is_correct_whatever_is_killed(
     service: Service, chain: tuple[str, Sums], copy_time: float, blow: Callable[[Service], int], moments: list[float]
 ) -> None:
     last, expected = chain
@@ -156,7 +156,7 @@ def test_a_restore_of_a_chain_ends_right_whatever_is_killed(
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_a_restore_in_place_leaves_the_old_or_the_new_never_a_half(
+def test_a_restore_in_place_leaves_previous_or_new_data_never_a_mix(
     service: Service, mysql1: str, in_place: tuple[str, Sums, float], blow: Callable[[Service], int], moments: list[float]
 ) -> None:
     full, backed_up, lasts = in_place

@@ -82,7 +82,7 @@ def servers_of(service: Service) -> list[int]:
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_killed_jobs_end_well_or_say_why_and_no_data_is_half(service: Service, blow: Callable[[Service], int]) -> None:
+def test_killed_jobs_succeed_or_report_why_and_leave_no_partial_data(service: Service, blow: Callable[[Service], int]) -> None:
     one = database.create(service, "my1", ROWS)
     expected = database.sums(service, "my1")
     full = service.backup("my1", "undisturbed")
@@ -114,7 +114,7 @@ def test_killed_jobs_end_well_or_say_why_and_no_data_is_half(service: Service, b
     assert len(servers_of(service)) == 1  # the private servers of restores died with their workers
 
 
-def test_the_server_dies_in_mid_backup(service: Service) -> None:
+def test_the_server_dies_during_a_backup(service: Service) -> None:
     database.create(service, "my1", ROWS)
     expected = database.sums(service, "my1")
     server = database.pid(service, "my1")
@@ -135,7 +135,7 @@ def test_the_server_dies_in_mid_backup(service: Service) -> None:
     assert backup_soon(service, "my1", "after")["status"] == "COMPLETED"
 
 
-def test_a_worker_that_dies_leaves_the_server_free(service: Service) -> None:
+def test_a_dead_worker_leaves_no_lock_on_the_server(service: Service) -> None:
     """A copy takes the backup lock of the server: DDL must not wait for one that is gone, and the next copy begins at once."""
     database.create(service, "my1", ROWS)
     job = begin_backup(service, "b")
@@ -146,7 +146,7 @@ def test_a_worker_that_dies_leaves_the_server_free(service: Service) -> None:
     assert service.backup("my1", "after")["status"] == "COMPLETED"
 
 
-def test_cancelled_and_two_at_once(service: Service) -> None:
+def test_a_cancelled_backup_and_two_at_once(service: Service) -> None:
     one = database.create(service, "my1", ROWS)
     job = begin_backup(service, "b")
     worker = caught(service, job)
@@ -173,7 +173,7 @@ def test_cancelled_and_two_at_once(service: Service) -> None:
     assert backup_soon(service, "my1", "after")["status"] == "COMPLETED"
 
 
-def test_binary_logs_that_were_purged_make_a_full_and_say_so(service: Service) -> None:
+def test_purged_binary_logs_lead_to_a_full_with_the_reason(service: Service) -> None:
     database.create(service, "my1", 200)
     full = service.backup("my1", "full")
     database.execute(service, "my1", "UPDATE customers SET note = 'x'", "FLUSH BINARY LOGS", "DELETE FROM orders WHERE id < 9")
@@ -187,7 +187,7 @@ def test_binary_logs_that_were_purged_make_a_full_and_say_so(service: Service) -
     assert failed.value.job["fault"]["remedy"]
 
 
-def test_damage_is_found_before_the_old_data_is_touched(service: Service) -> None:
+def test_damage_is_found_before_the_current_data_is_touched(service: Service) -> None:
     one = database.create(service, "my1", 3000)
     full = service.backup("my1", "full")
     database.execute(service, "my1", "UPDATE customers SET note = 'later' WHERE id % 2 = 0")

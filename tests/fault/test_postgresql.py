@@ -1,4 +1,4 @@
-"""The faults of a backup and of a restore, on PostgreSQL: killed, stopped, cancelled, no room, no rights, damage."""
+"""The faults of a backup and of a restore, on PostgreSQL: killed, stopped, cancelled, no space, no rights, damage."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def no_new_data(service: Service, instance: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("blow", BLOWS)
-def test_killed_jobs_end_well_or_say_why_and_no_data_is_half(
+def test_killed_jobs_succeed_or_report_why_and_leave_no_partial_data(
     service: Service, blow: Callable[[Service], int], moments: list[float]
 ) -> None:
     one = database.create(service, "pg1", ROWS)
@@ -140,7 +140,7 @@ def test_killed_jobs_end_well_or_say_why_and_no_data_is_half(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGQUIT], ids=lambda how: how.name)
-def test_the_server_ends_in_mid_backup(service: Service, how: signal.Signals) -> None:
+def test_the_server_stops_during_a_backup(service: Service, how: signal.Signals) -> None:
     """Killed, stopped in good order (fast shutdown), stopped at once."""
     one = database.create(service, "pg1", ROWS)
     expected = database.sums(service, "pg1")
@@ -162,7 +162,7 @@ def test_the_server_ends_in_mid_backup(service: Service, how: signal.Signals) ->
     assert backup_soon(service, "pg1", "after")["status"] == "COMPLETED"
 
 
-def test_cancelled_and_two_at_once(service: Service) -> None:
+def test_a_cancelled_backup_and_two_at_once(service: Service) -> None:
     one = database.create(service, "pg1", ROWS)
     job, worker = caught(service, one)
     with pytest.raises(Refused) as refused:
@@ -214,7 +214,7 @@ def mounted(place: Path) -> Iterator[Callable[..., Path]]:
 
 
 @pytest.mark.root
-def test_a_store_without_room_or_rights(serve: Callable[..., Service], place: Path, mounted: Callable[..., Path]) -> None:
+def test_a_store_without_space_or_rights(serve: Callable[..., Service], place: Path, mounted: Callable[..., Path]) -> None:
     store = mounted(place / "store", "4m")
     service = serve(config=f'[storage]\npath = "{store}"\n[artifact]\nsegment_size = 1048576\n')
     database.create(service, "pg1", ROWS)
@@ -249,7 +249,7 @@ def test_a_file_that_cannot_be_read(service: Service) -> None:
 
 @pytest.mark.root
 def test_a_disk_of_the_database_that_is_full(serve: Callable[..., Service], place: Path, mounted: Callable[..., Path]) -> None:
-    """``pg_wal`` cannot grow: the server ends. What was committed is there when there is room again."""
+    """``pg_wal`` cannot grow: the server stops. Committed data is available when there is space again."""
     disk = mounted(place / "d" / "instances", "700m", "711")
     service = serve()
     database.create(service, "pg1", 200)
@@ -262,7 +262,7 @@ def test_a_disk_of_the_database_that_is_full(serve: Callable[..., Service], plac
         database.execute(service, "pg1", "CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 300000)")
         database.execute(service, "pg1", "CREATE TABLE big2 AS SELECT repeat('x', 1000) FROM generate_series(1, 300000)")
     with pytest.raises((Failed, Refused)):
-        service.backup("pg1", "no room")
+        service.backup("pg1", "no space")
     ballast.unlink()
     healthy(service)
     assert {name: sums for name, sums in database.sums(service, "pg1").items() if name in expected} == expected
@@ -287,7 +287,7 @@ DAMAGE: dict[str, Callable[[list[Path]], object]] = {
 }
 
 
-def test_damage_is_found_before_the_old_data_is_touched(service: Service) -> None:
+def test_damage_is_found_before_the_current_data_is_touched(service: Service) -> None:
     one = database.create(service, "pg1", 3000)
     full = service.backup("pg1", "full")
     database.execute(service, "pg1", "UPDATE customers SET note = 'later' WHERE id % 2 = 0")

@@ -35,7 +35,7 @@ def loaded(service: Service) -> dict[str, Any]:
 
 
 @pytest.mark.root
-def test_a_full_store_fails_the_backup_cleanly_and_more_room_cures_it(serve: Callable[..., Service], mounted: Path) -> None:
+def test_a_full_store_fails_the_backup_until_there_is_space(serve: Callable[..., Service], mounted: Path) -> None:
     service = serve(config=f'[storage]\npath = "{mounted}"\n[artifact]\nsegment_size = 1048576\n')
     one = loaded(service)
     with pytest.raises(Failed) as failed:
@@ -67,15 +67,15 @@ def segments(service: Service, backup: dict[str, Any]) -> list[Path]:
 
 
 def cut(service: Service, backup: dict[str, Any]) -> None:
-    victim = segments(service, backup)[1]
-    os.truncate(victim, victim.stat().st_size // 2)
+    damaged = segments(service, backup)[1]
+    os.truncate(damaged, damaged.stat().st_size // 2)
 
 
 def flip(service: Service, backup: dict[str, Any]) -> None:
-    victim = segments(service, backup)[1]
-    data = bytearray(victim.read_bytes())
+    damaged = segments(service, backup)[1]
+    data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 1
-    victim.write_bytes(data)
+    damaged.write_bytes(data)
 
 
 def lose(service: Service, backup: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ DAMAGE = {
 }
 
 
-def test_every_damage_is_found_and_nothing_is_touched(service: Service) -> None:
+def test_all_damage_is_found_and_nothing_is_changed(service: Service) -> None:
     one = loaded(service)
     with service.sql(one["id"]) as connection:
         before = checksums(connection)
@@ -163,7 +163,7 @@ def test_every_damage_is_found_and_nothing_is_touched(service: Service) -> None:
     assert [p.name for p in (service.data_dir / "instances" / one["id"]).iterdir() if ".new-" in p.name] == []
 
 
-def test_the_wrong_identity_and_none_at_all(serve: Callable[..., Service], place: Path) -> None:
+def test_a_wrong_or_missing_identity(serve: Callable[..., Service], place: Path) -> None:
     from strongroom.artifact import new_identity
 
     right, recipient = new_identity()

@@ -1,4 +1,4 @@
-"""Swift in trouble while a job runs: killed, restarted, slow, cut off, full. The job goes on, or fails and leaves nothing."""
+"""Swift in trouble while a job runs: killed, restarted, slow, cut off, full. The job continues, or fails and leaves nothing."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def stand_still(site: Site) -> None:
 
 
 @pytest.mark.parametrize("trouble", [restart, cut_again_and_again, tokens_expire, stand_still])
-def test_a_backup_goes_on(site: Site, trouble: Callable[[Site], None]) -> None:
+def test_a_backup_continues(site: Site, trouble: Callable[[Site], None]) -> None:
     job = site.begin()
     trouble(site)
     site.service.wait(job)
@@ -123,7 +123,7 @@ def test_a_backup_goes_on(site: Site, trouble: Callable[[Site], None]) -> None:
 
 
 @pytest.mark.parametrize("trouble", [restart, cut_again_and_again, tokens_expire, stand_still])
-def test_a_restore_goes_on(site: Site, trouble: Callable[[Site], None]) -> None:
+def test_a_restore_continues(site: Site, trouble: Callable[[Site], None]) -> None:
     full = site.service.backup("mysql1", "full")
     site.wire.rate = RATE
     before = site.wire.carried["down"]
@@ -136,7 +136,7 @@ def test_a_restore_goes_on(site: Site, trouble: Callable[[Site], None]) -> None:
         assert checksums(connection) == site.data
 
 
-def test_swift_that_stays_away_fails_jobs_and_what_is_left_is_swept(
+def test_an_unreachable_swift_fails_jobs_and_remains_are_swept(
     serve: Callable[..., Service], own_swift: Swift, wire: Proxy, place: Path
 ) -> None:
     site = Site(serve, own_swift, wire, place, retries=1)
@@ -172,7 +172,7 @@ def test_swift_that_stays_away_fails_jobs_and_what_is_left_is_swept(
     assert service.get(f"/backups/{full['id']}")["backup"]["verified"]["ok"] is True
 
 
-def test_a_quota_that_is_reached_in_the_middle(site: Site) -> None:
+def test_a_quota_that_is_reached_during_a_backup(site: Site) -> None:
     job = site.begin()
     with site.swift.in_account(site.account) as client:
         client.post(f"/{BOX}_segments", headers={"X-Container-Meta-Quota-Bytes": "1000"}).raise_for_status()
@@ -185,7 +185,7 @@ def test_a_quota_that_is_reached_in_the_middle(site: Site) -> None:
     assert site.service.backup("mysql1", "full")["status"] == "COMPLETED"
 
 
-def test_everything_is_killed_in_the_middle(site: Site) -> None:
+def test_everything_is_killed_during_a_job(site: Site) -> None:
     """The next attempt begins again, and leaves nothing of the first."""
     job = site.begin()
     kill_everything(site.service)

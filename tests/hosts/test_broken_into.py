@@ -1,4 +1,4 @@
-"""What somebody can do who is root on a host: nothing beyond it. docs/hosts.md says the same in words."""
+"""What an attacker who is root on a host can do: nothing beyond it, as docs/hosts.md describes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ except OSError as error:
 
 
 def ask(hosts: Hosts, at: str, address: str, path: str, keys: Path | None) -> Any:
-    """GET of an agent, asked from the host ``at`` with a key pair of a directory: status (0: not let in) and body."""
+    """GET of an agent, asked from the host ``at`` with a key pair of a directory: status (0: refused) and body."""
     pair = [str(keys / "certificate.pem"), str(keys / "key.pem")] if keys else ["-", "-"]
     return json.loads(hosts[at].run(sys.executable, "-c", ASK, address, *pair, path).stdout)
 
 
-def test_an_agent_lets_only_its_control_plane_in(hosts: Hosts) -> None:
+def test_an_agent_accepts_only_its_control_plane(hosts: Hosts) -> None:
     mine = hosts["h1"].data_dir / "agent" / "control-plane"
     for at in ("h1", "h2"):
         for keys in (None, mine):
@@ -49,7 +49,7 @@ def test_an_agent_lets_only_its_control_plane_in(hosts: Hosts) -> None:
     assert (status, json.loads(body)) == (200, [])
 
 
-def test_the_control_plane_knows_no_agent_as_a_caller(hosts: Hosts) -> None:
+def test_the_control_plane_does_not_accept_agents_as_callers(hosts: Hosts) -> None:
     address = hosts.service.url
     script = "import sys, urllib.request as r, urllib.error as e\n"
     script += "def status(u):\n try: return r.urlopen(u, timeout=20).status\n except e.HTTPError as x: return x.code\n"
@@ -58,7 +58,7 @@ def test_the_control_plane_knows_no_agent_as_a_caller(hosts: Hosts) -> None:
     assert json.loads(hosts["h1"].run(sys.executable, "-c", script, address, *paths).stdout) == [401] * len(paths)
 
 
-def test_a_host_holds_nothing_of_the_control_plane(hosts: Hosts) -> None:
+def test_a_host_has_no_data_of_the_control_plane(hosts: Hosts) -> None:
     service = hosts.service
     service.create("bare", host="h1")
     service.backup("bare", "b1")
@@ -72,7 +72,7 @@ def test_a_host_holds_nothing_of_the_control_plane(hosts: Hosts) -> None:
         assert path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0, path
 
 
-def test_what_an_agent_says_of_servers_of_others_is_not_believed(hosts: Hosts) -> None:
+def test_reports_of_an_agent_about_servers_on_other_hosts_are_ignored(hosts: Hosts) -> None:
     from strongroom.agent.models import ServerView
     from strongroom.catalog import Instance, now, open_catalog
     from strongroom.flows import Engine, Monitor, open_site

@@ -63,9 +63,9 @@ class SpreadShop(Shop):
         """How often the agent of the host has come to serve."""
         return self.hosts[name].log.read_text().count("agent serves")
 
-    def begin(self, backup: str, **wish: Any) -> str:
+    def begin(self, backup: str, **options: Any) -> str:
         """The job of a restore."""
-        return self.post("restore", {"restore": {"backupRef": backup, **wish}})
+        return self.post("restore", {"restore": {"backupRef": backup, **options}})
 
     def come_to(self, job: str, *phases: str) -> None:
         """Wait until the job is in one of the phases, or beyond."""
@@ -127,7 +127,7 @@ def test_all_hosts_lose_power(shop: SpreadShop, hosts: Hosts) -> None:
     shop.require(expected)
 
 
-def test_an_agent_dies_in_three_phases_and_the_restore_comes_to_its_end(shop: SpreadShop, hosts: Hosts) -> None:
+def test_a_restore_completes_if_an_agent_dies_in_three_phases(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("before the deaths")
     shop.backup("deaths")
     shop.write("lost")
@@ -141,7 +141,7 @@ def test_an_agent_dies_in_three_phases_and_the_restore_comes_to_its_end(shop: Sp
     shop.service.wait(shop.post("discard_old"))
 
 
-def test_a_host_that_is_cut_off_is_left_out_and_its_old_data_never_serves(shop: SpreadShop, hosts: Hosts) -> None:
+def test_an_unreachable_host_is_left_out_and_its_outdated_data_never_serves(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("cut off")
     shop.backup("cut-off", node="node1")
     shop.write("lost")
@@ -165,7 +165,7 @@ def test_a_host_that_is_cut_off_is_left_out_and_its_old_data_never_serves(shop: 
     assert shop.view["uuid"] == new
 
 
-def test_a_host_that_is_cut_off_while_it_prepares_ends_the_restore_and_nobody_notices(shop: SpreadShop, hosts: Hosts) -> None:
+def test_a_host_that_becomes_unreachable_before_the_outage_aborts_the_restore(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("in the middle")
     shop.backup("in-the-middle", node="node1")
     pids = shop.pids()
@@ -184,7 +184,7 @@ def test_a_host_that_is_cut_off_while_it_prepares_ends_the_restore_and_nobody_no
     shop.backup("after-all")
 
 
-def test_a_full_disk_ends_a_restore_before_anybody_notices(shop: SpreadShop, hosts: Hosts) -> None:
+def test_a_full_disk_aborts_a_restore_without_impact(shop: SpreadShop, hosts: Hosts) -> None:
     expected: Sums = shop.write("full")
     shop.backup("full", node="node1")
     pids = shop.pids()
@@ -213,11 +213,11 @@ def _fill(ballast: Path, left: int) -> None:
     """Leave no more than so many bytes free on its disk, on which others write meanwhile."""
     with ballast.open("wb") as file:
         while (more := os.statvfs(ballast.parent).f_bavail * 4096 - left) > 0:
-            with contextlib.suppress(OSError):  # it was taken by somebody else just now
+            with contextlib.suppress(OSError):  # another process has just taken it
                 os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, min(more, 8 << 20))
 
 
-def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hosts: Hosts) -> None:
+def test_hosts_that_cannot_reach_each_other_but_the_control_plane(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("parted")
     shop.backup("parted", node="node2")
     alone = shop.host("node1")
@@ -233,10 +233,10 @@ def test_hosts_that_do_not_see_each_other_while_we_see_all(shop: SpreadShop, hos
         with pytest.raises(Refused, match=r"node1.*not Synced"):
             shop.backup("of-one-part", node="node1")
         assert shop.backup("of-the-others")["instance_id"] != shop.ids[0]
-        for wish in (lambda: shop.restore("parted"), lambda: shop.service.wait(shop.post("recover"))):
+        for request in (lambda: shop.restore("parted"), lambda: shop.service.wait(shop.post("recover"))):
             with pytest.raises(Failed, match=f"node1 on {alone} cannot reach node2 on {shop.host('node2')}"):
-                wish()
-        assert shop.pids() == pids  # nobody was stopped or begun anew
+                request()
+        assert shop.pids() == pids  # no server was stopped or restarted
         with hosts.sql(shop.ids[1]) as connection:
             assert checksums(connection) == expected
     finally:
@@ -250,7 +250,7 @@ def _state(shop: SpreadShop, node: str) -> str:
     return str(next(each["state"] for each in shop.view["instances"] if each["node"] == node))
 
 
-def test_a_backup_of_one_host_makes_a_smaller_cluster_on_others(shop: SpreadShop, hosts: Hosts) -> None:
+def test_a_backup_from_one_host_creates_a_smaller_cluster_on_others(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("fewer")
     away = shop.host("node3")
     shop.backup("fewer", node="node3")
@@ -273,7 +273,7 @@ def test_a_backup_of_one_host_makes_a_smaller_cluster_on_others(shop: SpreadShop
     shop.require(expected)
 
 
-def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(shop: SpreadShop, hosts: Hosts) -> None:
+def test_a_host_that_is_lost_during_the_outage_does_not_keep_the_others_down(shop: SpreadShop, hosts: Hosts) -> None:
     expected = shop.write("lost in the outage")
     shop.backup("lost", node="node1")
     cut = shop.host("node3")
@@ -294,7 +294,7 @@ def test_a_host_that_is_lost_in_the_outage_does_not_keep_the_others_down(shop: S
     shop.require(expected)
 
 
-def test_a_host_that_was_ahead_and_given_up_never_joins_with_its_data(shop: SpreadShop, hosts: Hosts) -> None:
+def test_a_more_advanced_host_that_was_abandoned_never_joins_with_its_data(shop: SpreadShop, hosts: Hosts) -> None:
     """Galera would take it in by its position, once the others have come as far: with other rows, and without a word."""
     before = shop.write("given up")
     hosts_of = {node: shop.host(node) for node in ("node1", "node2", "node3")}
@@ -303,7 +303,7 @@ def test_a_host_that_was_ahead_and_given_up_never_joins_with_its_data(shop: Spre
         host = hosts[hosts_of[node]]
         host.kill_agent()
         for pid in _servers(host.data_dir):
-            os.kill(pid, signal.SIGTERM)  # in good order: the last one goes on alone
+            os.kill(pid, signal.SIGTERM)  # a clean stop: the last one continues alone
         until(lambda at=host.data_dir: not _servers(at), 60)
     with hosts.sql(shop.ids[2]) as connection:
         for _ in range(5):

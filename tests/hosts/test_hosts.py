@@ -46,7 +46,7 @@ def test_the_main_job_over_two_hosts(hosts: Hosts) -> None:
         service.wait(service.call("DELETE", f"/instances/{name}").headers["Strongroom-Job"])
 
 
-def test_a_new_instance_goes_where_least_is_used_or_where_it_is_told(hosts: Hosts) -> None:
+def test_a_new_instance_is_placed_on_the_least_used_or_the_named_host(hosts: Hosts) -> None:
     service = hosts.service
     placed = [service.create(f"p{n}", wait=False)["host"] for n in (1, 2)]
     assert sorted(placed) == ["h1", "h2"]
@@ -60,7 +60,7 @@ def test_a_new_instance_goes_where_least_is_used_or_where_it_is_told(hosts: Host
         service.wait(service.call("DELETE", f"/instances/p{n}").headers["Strongroom-Job"])
 
 
-def test_who_joins_needs_a_token_that_was_not_used(hosts: Hosts, tmp_path: Path) -> None:
+def test_a_host_needs_an_unused_token_to_join(hosts: Hosts, tmp_path: Path) -> None:
     used = hosts["h1"].token_file
     assert agent(hosts, tmp_path / "a", used) == (1, "may not join: its token is unknown, used or expired")
     (forged := tmp_path / "forged").write_text("h1:" + "A" * 43)
@@ -84,7 +84,7 @@ def agent(hosts: Hosts, data_dir: Path, token: Path | None) -> tuple[int, str]:
     return done.returncode, error.removeprefix("Error: ").removeprefix("host h1 ")
 
 
-def test_a_host_that_lost_its_keys_joins_anew_and_one_that_is_not_used_leaves(hosts: Hosts) -> None:
+def test_a_host_without_its_keys_joins_again_and_an_unused_one_is_removed(hosts: Hosts) -> None:
     cli = hosts.service.cli
     (hosts.place / "t").unlink(missing_ok=True)
     hosts["h2"].stop_agent()
@@ -93,7 +93,7 @@ def test_a_host_that_lost_its_keys_joins_anew_and_one_that_is_not_used_leaves(ho
     hosts["h2"].start_agent("--control-plane", hosts.service.url, "--token-file", str(hosts.place / "t"))
     hosts.wait_status("h2", "up")
     hosts["h2"].kill_agent()
-    # The token in the unit file stays: it was used by this host, and is passed over.
+    # The token in the unit file stays: it was used by this host, and is ignored.
     hosts["h2"].start_agent("--control-plane", hosts.service.url, "--token-file", str(hosts.place / "t"))
     hosts.wait_status("h2", "up")
     assert len(hosts.service.cli("host", "add", "h3").stdout.strip()) > 43
@@ -109,7 +109,7 @@ def test_a_host_that_lost_its_keys_joins_anew_and_one_that_is_not_used_leaves(ho
     hosts.service.wait(hosts.service.call("DELETE", "/instances/stays").headers["Strongroom-Job"])
 
 
-def test_the_password_of_the_database_is_nowhere(hosts: Hosts, database: OwnPostgreSQL) -> None:
+def test_the_password_of_the_database_appears_nowhere(hosts: Hosts, database: OwnPostgreSQL) -> None:
     pid = hosts.service.process.pid if hosts.service.process else 0
     assert "strongroom" in database.sql("SELECT DISTINCT usename FROM pg_stat_activity", "strongroom").split()
     assert PASSWORD not in Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/environ").read_text()

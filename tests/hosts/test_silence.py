@@ -1,4 +1,4 @@
-"""A host is cut off for long: what is said, what fails, what goes on, and that it is welcome back."""
+"""A host is unreachable for long: what is reported, what fails, what continues, and that it can return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _all_is_well(there: Hosts) -> None:
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["hangs", "finishes-meanwhile"])
-def test_a_host_that_is_cut_off_fails_its_jobs_and_is_welcome_back(there: Hosts, goes_on: bool) -> None:
+def test_an_unreachable_host_fails_its_jobs_and_may_return(there: Hosts, goes_on: bool) -> None:
     hosts, service = there, there.service
     with held(hosts, "h2") as hold:
         backup, job = begin(hosts, "mysql2", f"cut-{goes_on}")
@@ -61,7 +61,7 @@ def test_a_host_that_is_cut_off_fails_its_jobs_and_is_welcome_back(there: Hosts,
     service.wait(service.act(f"/backups/{again['id']}/action", {"verify": {}}))
 
 
-def test_a_job_that_is_cancelled_while_its_host_is_cut_off_is_ended_there_later(there: Hosts) -> None:
+def test_a_job_cancelled_while_its_host_is_unreachable_is_ended_there_later(there: Hosts) -> None:
     service = there.service
     with held(there, "h2") as hold:
         _, job = begin(there, "mysql2", "cancelled")
@@ -76,7 +76,7 @@ def test_a_job_that_is_cancelled_while_its_host_is_cut_off_is_ended_there_later(
     service.backup("mysql2", "after-cancel")
 
 
-def test_a_host_that_is_gone_for_good_is_forgotten_by_force(there: Hosts) -> None:
+def test_a_host_that_does_not_return_is_removed_with_force(there: Hosts) -> None:
     service = there.service
     kept = service.backup("mysql2", "kept")
     with pytest.raises(Refused, match="host h2 is reachable and has instances") as refused:

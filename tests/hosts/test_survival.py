@@ -1,4 +1,4 @@
-"""An agent dies, the control plane dies, its database restarts, the network is away for a moment: the job goes on."""
+"""An agent dies, the control plane dies, its database restarts, the network fails for a moment: the job continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _all_is_well(there: Hosts) -> None:
     until(lambda: health(there, "mysql2") == "HEALTHY", "mysql2 is healthy")
 
 
-def test_a_short_cut_is_waited_for(there: Hosts) -> None:
+def test_the_service_waits_during_a_short_interruption(there: Hosts) -> None:
     with held(there, "h2") as hold:
         _, job = begin(there, "mysql2", "short")
         hold()
@@ -31,7 +31,7 @@ def test_a_short_cut_is_waited_for(there: Hosts) -> None:
     assert there.service.wait(job)["status"] == "succeeded"
 
 
-def test_an_agent_that_dies_finds_its_job_again(there: Hosts) -> None:
+def test_an_agent_finds_its_job_again_after_a_crash(there: Hosts) -> None:
     with held(there, "h2") as hold:
         backup, job = begin(there, "mysql2", "agent-dies")
         hold()
@@ -43,7 +43,7 @@ def test_an_agent_that_dies_finds_its_job_again(there: Hosts) -> None:
     assert there.service.get(f"/backups/{backup}")["backup"]["status"] == "COMPLETED"
 
 
-def test_a_control_plane_that_dies_finds_its_job_again(there: Hosts) -> None:
+def test_a_control_plane_finds_its_job_again_after_a_crash(there: Hosts) -> None:
     with held(there, "h2") as hold:
         _, job = begin(there, "mysql2", "control-dies")
         hold()
@@ -53,7 +53,7 @@ def test_a_control_plane_that_dies_finds_its_job_again(there: Hosts) -> None:
     assert there.service.wait(job)["attempts"] == 1
 
 
-def test_a_database_of_the_control_plane_that_restarts_is_waited_for(there: Hosts, database: OwnPostgreSQL) -> None:
+def test_the_control_plane_waits_while_its_database_restarts(there: Hosts, database: OwnPostgreSQL) -> None:
     with held(there, "h2") as hold:
         _, job = begin(there, "mysql2", "database-restarts")
         hold()

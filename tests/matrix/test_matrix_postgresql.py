@@ -84,7 +84,7 @@ GROUPS = [
             ),
             Line("archiving", "archive_mode = on\narchive_command = 'exit 1'", new_has=(("SHOW archive_mode", "off"),)),
             Line("idle_session_timeout", "idle_session_timeout = 300\nidle_in_transaction_session_timeout = 300"),
-            Line("synchronous standby that is not there", "synchronous_standby_names = 'nobody'\nsynchronous_commit = local"),
+            Line("synchronous standby that does not exist", "synchronous_standby_names = 'nobody'\nsynchronous_commit = local"),
         ),
     ),
     Group(
@@ -165,7 +165,7 @@ GROUPS = [
         "many connections, tablespace, settings of the superuser",
         (
             Line(
-                "more connections and workers than ours",
+                "more connections and workers than by default",
                 "max_connections = 300\nmax_worker_processes = 40\nmax_wal_senders = 40",
                 new_has=(("SELECT setting::int >= 300 FROM pg_settings WHERE name = 'max_connections'", "True"),),
             ),

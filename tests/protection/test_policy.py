@@ -11,7 +11,7 @@ from strongroom.errors import InvalidRequest
 from strongroom.protection.policy import MOST_LINKS, PolicySpec
 
 
-def test_json_is_as_people_write_it() -> None:
+def test_json_accepts_the_text_that_users_write() -> None:
     given = {"full": "sun 02:00", "time_zone": "Europe/Vienna", "keep_within": "7d", "keep_daily": 14, "max_age": "26h"}
     spec = PolicySpec.model_validate(given)
     assert spec.keep_within == timedelta(days=7)
@@ -55,5 +55,5 @@ def test_wrong_settings_are_refused_with_a_remedy(given: dict[str, Any], message
         ({"incremental": "hourly"}, MOST_LINKS),
     ],
 )
-def test_length_of_chains_follows_from_the_schedules(given: dict[str, Any], links: int) -> None:
+def test_the_length_of_chains_is_derived_from_the_schedules(given: dict[str, Any], links: int) -> None:
     assert PolicySpec(keep_last=1, **given).chain_length == links

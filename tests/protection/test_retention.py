@@ -75,7 +75,7 @@ def ids(backups: list[KnownBackup]) -> set[str]:
 
 @MANY
 @given(histories(), rules, zones)
-def test_all_ancestors_of_what_is_kept_are_kept(backups: list[KnownBackup], wanted: Rules, zone: str) -> None:
+def test_all_ancestors_of_a_kept_backup_are_kept(backups: list[KnownBackup], wanted: Rules, zone: str) -> None:
     known = ids(backups)
     kept = ids(keep(backups, wanted, zone))
     assert all(b.parent is None or b.parent in kept or b.parent not in known for b in backups if b.id in kept)
@@ -83,7 +83,7 @@ def test_all_ancestors_of_what_is_kept_are_kept(backups: list[KnownBackup], want
 
 @MANY
 @given(histories(), rules, zones)
-def test_what_a_rule_promises_is_restorable_after_the_sweep(backups: list[KnownBackup], wanted: Rules, zone: str) -> None:
+def test_backups_that_a_rule_keeps_are_restorable_after_the_sweep(backups: list[KnownBackup], wanted: Rules, zone: str) -> None:
     before, after = History(backups), History(keep(backups, wanted, zone))
     good = sorted((b for b in before.backups if before.is_good(b)), key=lambda b: b.started)
     left = [b for b in after.backups if after.is_good(b)]
@@ -115,9 +115,7 @@ def test_a_second_sweep_removes_nothing(backups: list[KnownBackup], wanted: Rule
 
 @MANY
 @given(histories(faults=False), rules, zones)
-def test_a_sweep_after_every_backup_leaves_what_one_at_the_end_leaves(
-    backups: list[KnownBackup], wanted: Rules, zone: str
-) -> None:
+def test_sweeps_after_every_backup_keep_the_same_as_one_at_the_end(backups: list[KnownBackup], wanted: Rules, zone: str) -> None:
     backups = [replace(backup, verified=False) for backup in backups]
     kept: list[KnownBackup] = []
     for backup in backups:
@@ -128,7 +126,7 @@ def test_a_sweep_after_every_backup_leaves_what_one_at_the_end_leaves(
 
 @MANY
 @given(histories(), rules)
-def test_time_alone_lets_no_good_backup_go(backups: list[KnownBackup], wanted: Rules) -> None:
+def test_time_alone_makes_no_good_backup_expire(backups: list[KnownBackup], wanted: Rules) -> None:
     history, end = History(backups), max(b.point for b in backups)
     good = {b.id for b in backups if history.is_good(b)}
     assert ids(keep(backups, wanted, now=end)) & good == ids(keep(backups, wanted, now=end + timedelta(days=400))) & good
@@ -136,14 +134,14 @@ def test_time_alone_lets_no_good_backup_go(backups: list[KnownBackup], wanted: R
 
 @MANY
 @given(histories(), rules)
-def test_a_failed_backup_pushes_no_other_out(backups: list[KnownBackup], wanted: Rules) -> None:
+def test_a_failed_backup_makes_no_other_expire(backups: list[KnownBackup], wanted: Rules) -> None:
     failed = make_backup("x", backups[-1].started + timedelta(hours=1), state=State.FAILED)
     assert ids(keep(backups, wanted)) <= ids(keep([*backups, failed], wanted, now=max(b.point for b in backups)))
 
 
 @MANY
 @given(histories(), rules)
-def test_a_sweep_that_is_cut_off_anywhere_leaves_the_rest_restorable(backups: list[KnownBackup], wanted: Rules) -> None:
+def test_an_interrupted_sweep_leaves_the_rest_restorable(backups: list[KnownBackup], wanted: Rules) -> None:
     history = History(backups)
     decisions = decide(history, wanted, zone="UTC", now=max(b.point for b in backups))
     good = {b.id for b in backups if history.is_good(b)}
@@ -179,7 +177,7 @@ def decide_month(backups: list[KnownBackup]) -> dict[str, Decision]:
     return decide(History(backups), GOLD, zone="Europe/Vienna", now=backups[-1].point)
 
 
-def test_the_example_of_the_page() -> None:
+def test_the_example_in_the_documentation() -> None:
     decisions = decide_month(make_month())
     expired = [name for name, decision in decisions.items() if not decision.is_kept]
     assert expired == [f"Nov {day:02}" for day in (*range(2, 8), *range(9, 15))]
@@ -204,13 +202,13 @@ def draw_month(backups: list[KnownBackup], decisions: dict[str, Decision]) -> st
     return "\n".join(line.rstrip() for line in lines)
 
 
-def test_the_drawing_of_the_page_is_what_the_rules_decide() -> None:
+def test_the_drawing_in_the_documentation_matches_the_rules() -> None:
     backups = make_month()
     page = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
     assert draw_month(backups, decide_month(backups)) in page
 
 
-def test_the_brake_is_quiet_in_a_steady_state_and_stops_a_mass_removal() -> None:
+def test_the_brake_stops_a_mass_removal_but_not_a_steady_state() -> None:
     for wanted in (GOLD, Rules(last=1), Rules(last=2), Rules(daily=7), Rules(weekly=4)):
         kept: list[KnownBackup] = []
         for backup in make_month(days=200):
@@ -257,7 +255,7 @@ def test_a_window_of_a_log_archive_keeps_the_backup_before_its_start() -> None:
     assert decisions["d4"].reasons == ("start of window",)
 
 
-def test_chains_with_a_circle_or_a_missing_parent_are_not_good() -> None:
+def test_chains_with_a_cycle_or_a_missing_parent_are_not_good() -> None:
     backups = [
         make_backup("a", START, "b"),
         make_backup("b", START, "a"),

@@ -32,7 +32,7 @@ GOLD = Plan(
 )
 
 
-def test_a_full_and_an_incremental_at_one_time_are_one_full() -> None:
+def test_a_full_and_an_incremental_due_together_are_one_full() -> None:
     due = find_due(GOLD, handled=SUNDAY - DAY, now=SUNDAY)
     assert (due.run, due.kind, due.missed) == (SUNDAY, "full", ())
     assert due.wake == SUNDAY + DAY
@@ -51,14 +51,14 @@ def test_a_run_begins_with_the_offset_of_its_database() -> None:
     assert find_due(GOLD, handled=SUNDAY - DAY, now=SUNDAY + 2 * MINUTE, offset=2 * MINUTE).run == SUNDAY
 
 
-def test_of_many_missed_runs_one_is_made_up_and_the_others_are_one_row() -> None:
+def test_one_run_replaces_many_missed_ones_which_are_one_row() -> None:
     due = find_due(GOLD, handled=SUNDAY - 3 * DAY, now=SUNDAY + 3 * DAY + HOUR)
     assert due.run == SUNDAY + 3 * DAY
     assert due.kind == "full", "the full of Sunday is among them"
     assert due.missed == (Missed(SUNDAY - 2 * DAY, SUNDAY + 2 * DAY, 5, Miss.SERVICE_DOWN),)
 
 
-def test_a_late_run_is_left_out_when_the_next_is_near() -> None:
+def test_a_late_run_is_skipped_if_the_next_is_near() -> None:
     due = find_due(GOLD, handled=SUNDAY - DAY, now=SUNDAY + DAY - 2 * HOUR)
     assert due.run is None
     assert due.missed == (Missed(SUNDAY, SUNDAY, 1, Miss.SERVICE_DOWN),)
@@ -67,7 +67,7 @@ def test_a_late_run_is_left_out_when_the_next_is_near() -> None:
 
 
 @pytest.mark.parametrize("obstacle", list(Miss))
-def test_an_obstacle_is_recorded_and_a_full_that_was_owed_is_next(obstacle: Miss) -> None:
+def test_an_obstacle_is_recorded_and_a_skipped_full_comes_next(obstacle: Miss) -> None:
     due = find_due(GOLD, handled=SUNDAY - DAY, now=SUNDAY, obstacle=obstacle)
     assert (due.run, due.kind) == (None, "full")
     assert due.missed == (Missed(SUNDAY, SUNDAY, 1, obstacle),)
@@ -133,7 +133,7 @@ def test_offsets_are_stable_and_even() -> None:
     assert spread_offset("gold", "db1", timedelta(0)) == timedelta(0)
 
 
-def test_ids_follow_from_schedule_and_nominal_time() -> None:
+def test_ids_are_derived_from_schedule_and_nominal_time() -> None:
     run = make_run_id("gold", "db1", SUNDAY)
     assert run == make_run_id("gold", "db1", SUNDAY.astimezone(UTC))
     others = {make_run_id("gold", "db2", SUNDAY), make_run_id("silver", "db1", SUNDAY), make_run_id("gold", "db1", SUNDAY + HOUR)}
@@ -155,12 +155,12 @@ def test_a_blackout_over_midnight() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "8-18", "08:00", "08:00-08:00", "25:00-26:00", "08:60-09:00", "a-b", "08:00-18:00-20:00"])
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_invalid_ranges_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_blackout(text, "UTC")
 
 
-def test_times_of_a_plan_grow() -> None:
+def test_times_of_a_plan_are_ascending() -> None:
     instant, times = SUNDAY - DAY, []
     for _ in range(20):
         found = GOLD.next_after(instant)

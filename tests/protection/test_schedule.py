@@ -101,7 +101,7 @@ def test_due_times_over_clock_changes_are_those_of_debian_cron(zone: str, change
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(CHANGES), st.sampled_from(EXPRESSIONS), st.integers(-3 * 86_400, 3 * 86_400))
-def test_a_fresh_look_finds_the_next_of_the_whole_sequence(change: tuple[str, datetime], expression: str, seconds: int) -> None:
+def test_the_next_time_does_not_depend_on_the_start(change: tuple[str, datetime], expression: str, seconds: int) -> None:
     """After a restart in the repeated hour, cronsim alone returns the past."""
     zone, at = change
     schedule = parse_schedule(expression, zone=zone, anchor=NOW)
@@ -128,7 +128,7 @@ def test_a_fresh_look_finds_the_next_of_the_whole_sequence(change: tuple[str, da
         ("30  2 * * 1-5", "30 2 * * 1-5"),
     ],
 )
-def test_words_are_cron_fields(text: str, cron: str) -> None:
+def test_words_are_converted_to_cron_fields(text: str, cron: str) -> None:
     assert parse_schedule(text, anchor=NOW).cron == cron
 
 
@@ -159,7 +159,7 @@ def test_words_are_cron_fields(text: str, cron: str) -> None:
         "sun- 02:00",
     ],
 )
-def test_what_is_no_schedule_is_refused_with_a_remedy(text: str) -> None:
+def test_invalid_schedules_are_refused_with_a_remedy(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_schedule(text, anchor=NOW)
     assert caught.value.remedy
@@ -179,7 +179,7 @@ def test_an_interval_is_exact_over_a_clock_change() -> None:
     assert schedule.next_after(times[1] - timedelta(seconds=1)) == times[1]
 
 
-def test_days_of_the_month_and_of_the_week_together_are_warned_about() -> None:
+def test_combining_days_of_the_month_and_of_the_week_causes_a_warning() -> None:
     assert "first sun" in warn_about(parse_schedule("0 2 1-7 * 0", anchor=NOW))
     assert warn_about(parse_schedule("0 2 * * 0", anchor=NOW)) == ""
 
@@ -196,6 +196,6 @@ def test_durations_are_read_as_they_are_written(seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "7", "d", "7x", "1h1d", "-1d", "٣d", "9" * 10 + "d", "1000000000w", "1.5h"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_duration(text)

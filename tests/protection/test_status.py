@@ -51,7 +51,7 @@ def test_each_condition_has_its_level() -> None:
     assert states(replace(GOOD, history=lost)) == [(Condition.DAMAGED, Level.CRITICAL), (Condition.LATE, Level.CRITICAL)]
 
 
-def test_a_newer_full_ends_the_damage_and_a_damaged_parent_ends_its_children() -> None:
+def test_a_newer_full_resolves_damage_and_a_damaged_parent_invalidates_its_children() -> None:
     damaged = make_backup("b0", 5 * HOUR, damaged=True)
     child = make_backup("b1", 4 * HOUR, parent="b0")
     found = judge(replace(GOOD, history=History([damaged, child])), NOW)
@@ -60,7 +60,7 @@ def test_a_newer_full_ends_the_damage_and_a_damaged_parent_ends_its_children() -
     assert states(replace(GOOD, history=History([damaged, child, make_backup("b2", HOUR)]))) == [(Condition.PROTECTED, Level.OK)]
 
 
-def test_a_pause_is_fine_until_it_is_forgotten_and_hides_no_lateness() -> None:
+def test_a_long_pause_is_a_warning_and_a_pause_does_not_hide_lateness() -> None:
     pause = Pause(since=NOW - HOUR, by="eve", reason="migration", until=NOW + HOUR)
     assert states(replace(GOOD, pause=pause)) == [(Condition.PAUSED, Level.OK)]
     assert states(replace(GOOD, pause=replace(pause, until=None))) == [(Condition.PAUSED, Level.WARNING)]
@@ -70,7 +70,7 @@ def test_a_pause_is_fine_until_it_is_forgotten_and_hides_no_lateness() -> None:
     assert states(late)[0] == (Condition.LATE, Level.CRITICAL)
 
 
-def test_an_old_proof_is_not_enough() -> None:
+def test_an_old_verification_is_not_enough() -> None:
     history = History([make_backup("b0", timedelta(days=9)), make_backup("b1", HOUR, verified=False)])
     assert states(replace(GOOD, history=history)) == [(Condition.UNVERIFIED, Level.WARNING)]
     assert states(replace(GOOD, history=history, limits=Limits(26 * HOUR, needs_proof=False))) == [

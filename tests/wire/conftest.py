@@ -46,7 +46,7 @@ class Cloud:
         return "swift" if "swift" in self.storage else "directory"
 
     def remove_manifest(self, container: str, backup: str) -> None:
-        """As if somebody had deleted it by hand."""
+        """As if a user had deleted it by hand."""
         settings = Storage.model_validate(tomllib.loads(self.storage)["storage"])
         store = open_store(settings.of_project(self.project), settings.path)
         key = f"{container}/{backup}/manifest.json"

@@ -137,7 +137,7 @@ def test_instances(none_directory: Any) -> None:
     assert sorted((cloud.service.data_dir / "instances").iterdir()) == []
 
 
-def test_two_instances_of_one_name(none_directory: Any) -> None:
+def test_two_instances_with_one_name(none_directory: Any) -> None:
     openstack = none_directory.stock
     first = openstack(f"{CREATE} twin").fields()["id"]
     second = openstack(f"{CREATE} twin").fields()["id"]
@@ -299,7 +299,7 @@ def test_databases_users_and_root(none_directory: Any) -> None:
     assert "No instance or cluster with a name or ID of 'nope'" in openstack.tried("database root show nope").stderr
 
 
-def test_what_the_service_offers_and_allows(none_directory: Any) -> None:
+def test_datastores_flavors_and_limits(none_directory: Any) -> None:
     cloud, openstack = none_directory, none_directory.stock
     said = openstack("database flavor list")
     assert said.columns() == ["ID", "Name", "RAM", "vCPUs", "Disk", "Ephemeral"]

@@ -14,7 +14,7 @@ from support.stock import Stock
 PASSWORD = "correct horse battery"
 
 
-def test_users_of_a_file(serve: Callable[..., Service], stock: Stock, place: Path) -> None:
+def test_users_from_a_file(serve: Callable[..., Service], stock: Stock, place: Path) -> None:
     users = place / "users.json"
     with edit_users(users) as known:
         known["alice"] = User(password=hash_password(PASSWORD), projects={"shop": "member", "ops": "reader"})
@@ -36,7 +36,7 @@ def test_users_of_a_file(serve: Callable[..., Service], stock: Stock, place: Pat
     as_alice("shop").refused(413, "too many wrong passwords", "database instance list")
 
 
-def test_users_of_keystone(serve: Callable[..., Service], stock: Stock, keystone: Keystone, free_port: int) -> None:
+def test_users_from_keystone(serve: Callable[..., Service], stock: Stock, keystone: Keystone, free_port: int) -> None:
     name = f"p-{uuid.uuid4().hex[:8]}"
     project, other = keystone.project(name), keystone.project(f"{name}-other")
     keystone.user("strongroom", ("service", "service"))

@@ -23,8 +23,8 @@ INSTANCE_LIST = (
     "Role",
 )
 BACKUP_LIST = ("ID", "Instance ID", "Name", "Status", "Parent ID", "Updated", "Project ID")
-OURS_OF_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "isolated", "protected", "detail", "job_id"}
-OURS_OF_BACKUPS = {
+ADDED_TO_INSTANCES = {"host", "runtime", "port", "socket", "data_bytes", "old_data", "isolated", "protected", "detail", "job_id"}
+ADDED_TO_BACKUPS = {
     *(
         "instance_name",
         "kind",
@@ -52,9 +52,9 @@ SUFFIX = {"mariadb": "xbstream.zst", "postgresql": "tar.zst", "mysql": "tar.zst"
 Expected = dict[str, str | re.Pattern[str]]
 
 
-def same(got: dict[str, str], expected: Expected, ours: set[str] | frozenset[str] = frozenset()) -> None:
-    """The fields of the documentation, in its order, beside ``ours``."""
-    rest = {name: value for name, value in got.items() if name not in ours}
+def same(got: dict[str, str], expected: Expected, added: set[str] | frozenset[str] = frozenset()) -> None:
+    """The fields of the documentation, in its order, except ``added``."""
+    rest = {name: value for name, value in got.items() if name not in added}
     assert list(rest) == list(expected)
     for name, value in expected.items():
         if isinstance(value, str):
@@ -138,7 +138,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
 
     # Backup the database instance
     said = openstack("database backup create mysql-backup-name1 --instance mysql1 --swift-container my-trove-backups")
-    same(said.fields(), backup_fields(cloud, database, "mysql-backup-name1", "NEW", instance_id=mysql1), OURS_OF_BACKUPS)
+    same(said.fields(), backup_fields(cloud, database, "mysql-backup-name1", "NEW", instance_id=mysql1), ADDED_TO_BACKUPS)
     full = said.fields()["id"]
     settled(service, f"/backups/{full}")
     said = openstack("database backup list")
@@ -163,7 +163,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
     done = backup_fields(
         cloud, database, "mysql-backup-name1", "COMPLETED", id=full, instance_id=mysql1, locationRef=location, size=SIZE
     )
-    same(said.fields(), done, OURS_OF_BACKUPS)
+    same(said.fields(), done, ADDED_TO_BACKUPS)
 
     # Check the backup data in Swift
     if cloud.backend == "swift":
@@ -199,7 +199,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
         "volume": "1",
         "volume_id": "None",
     }
-    same(said.fields(), created, OURS_OF_INSTANCES)
+    same(said.fields(), created, ADDED_TO_INSTANCES)
     mysql2 = said.fields()["id"]
     settled(service, f"/instances/{mysql2}")
 
@@ -212,7 +212,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
     said = openstack("database instance show mysql2")
     ready: Expected = {"addresses": ADDRESSES, **created, "ip": ADDRESS, "volume_used": SIZE}
     ready |= {"status": "ACTIVE", "operating_status": "HEALTHY", "server_id": ID, "volume_id": ID, "id": mysql2}
-    same(said.fields(), dict(sorted(ready.items())), OURS_OF_INSTANCES)
+    same(said.fields(), dict(sorted(ready.items())), ADDED_TO_INSTANCES)
     said = openstack("database db list", mysql2)
     assert [row["Name"] for row in said.table()] == ["db1", "db2"]
     said = openstack("database user list", mysql2)
@@ -225,7 +225,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
         openstack.value("id", "database backup show mysql-backup-name1"),
     )
     increment = backup_fields(cloud, database, "mysql-backup-name1.1", "NEW", instance_id=mysql1, parent_id=full)
-    same(said.fields(), increment, OURS_OF_BACKUPS)
+    same(said.fields(), increment, ADDED_TO_BACKUPS)
     child = said.fields()["id"]
     assert settled(service, f"/backups/{child}")["kind"] == "incremental"
 
@@ -250,7 +250,7 @@ def test_every_command_of_the_documentation(cloud: Any, database: Database, plac
             *("--restore-size", "0.3", "test-restore"),
         )
         record = backup_fields(two, database, "test-restore", "RESTORED", instance_id="None", locationRef=there, size="0.3")
-        same(said.fields(), record, OURS_OF_BACKUPS)
+        same(said.fields(), record, ADDED_TO_BACKUPS)
         three = two.service.create("mysql3", restorePoint={"backupRef": said.fields()["id"]})["id"]
         assert database.sums(two.service, three) == before
 
