@@ -37,7 +37,7 @@ def cancel_after(service: Service, job: str, seconds: float) -> dict[str, object
     try:
         service.call("DELETE", f"/jobs/{job}")
     except Refused as refused:
-        assert refused.status == 422  # it was over already
+        assert refused.status == 422  # it had already ended
     started = time.monotonic()
     end = service.wait(job, expect=None)
     assert time.monotonic() - started < 25

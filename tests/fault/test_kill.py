@@ -46,7 +46,7 @@ def chain(service: Service, mysql1: str) -> tuple[str, Sums]:
 
 @pytest.fixture
 def moments(request: pytest.FixtureRequest) -> list[float]:
-    """Parts of a job's time at which it is hit: four, or twenty with --soak."""
+    """Fractions of a job's duration at which it is killed: four, or twenty with --soak."""
     count = 20 if request.config.getoption("--soak") else 4
     return [(n + 0.5) / count for n in range(count)]
 

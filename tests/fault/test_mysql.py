@@ -50,7 +50,7 @@ def healthy(service: Service, seconds: float = 120) -> None:
 
 
 def caught(service: Service, job: str, phase: str = "copy", seconds: float = 60) -> int:
-    """The worker of the job, stopped in its tracks in this phase: its pid."""
+    """Suspend the worker of the job in this phase; its pid."""
     deadline = time.monotonic() + seconds
     pids: list[int] = []
     while time.monotonic() < deadline:
@@ -136,7 +136,7 @@ def test_the_server_dies_during_a_backup(service: Service) -> None:
 
 
 def test_a_dead_worker_leaves_no_lock_on_the_server(service: Service) -> None:
-    """A copy takes the backup lock of the server: DDL must not wait for one that is gone, and the next copy begins at once."""
+    """A copy takes the server's backup lock: DDL must not wait for a dead copy, and the next copy must begin immediately."""
     database.create(service, "my1", ROWS)
     job = begin_backup(service, "b")
     worker = caught(service, job)

@@ -35,7 +35,7 @@ ROWS = 12000
 
 @pytest.fixture
 def moments(request: pytest.FixtureRequest) -> list[float]:
-    """Parts of a job's time at which it is hit: one, or twelve with --soak."""
+    """Fractions of a job's duration at which it is killed: one, or twelve with --soak."""
     count = 12 if request.config.getoption("--soak") else 1
     return [(n + 0.5) / count for n in range(count)]
 
@@ -63,7 +63,7 @@ def healthy(service: Service, seconds: float = 90) -> None:
 
 
 def caught(service: Service, one: dict[str, Any]) -> tuple[str, int]:
-    """A backup that reads the files, and its worker, stopped in its tracks. A backup that was too fast is undone."""
+    """A backup that is reading files, and its worker, which is suspended. A backup that was too fast is deleted."""
     for _ in range(10):
         job = begin_backup(service, "b")
         if (worker := _stopped(service, one, job)) is not None:
@@ -141,7 +141,7 @@ def test_killed_jobs_succeed_or_report_why_and_leave_no_partial_data(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGQUIT], ids=lambda how: how.name)
 def test_the_server_stops_during_a_backup(service: Service, how: signal.Signals) -> None:
-    """Killed, stopped in good order (fast shutdown), stopped at once."""
+    """Killed, stopped cleanly (fast shutdown), stopped immediately."""
     one = database.create(service, "pg1", ROWS)
     expected = database.sums(service, "pg1")
     server = database.pid(service, "pg1")

@@ -57,11 +57,11 @@ class Site:
         threading.Timer(seconds, self.swift.start).start()
 
     def listing(self) -> tuple[list[str], list[str]]:
-        """What is in Swift: what people see, and the rest."""
+        """The content of Swift: what users see, and the segments."""
         return self.swift.listing(self.account, BOX), self.swift.listing(self.account, f"{BOX}_segments")
 
     def prove(self, job: str) -> None:
-        """The backup of the job holds the data, and Swift holds nothing else."""
+        """The backup of the job contains the data, and Swift contains nothing else."""
         view = self.service.job(job)
         backup = self.service.get(f"/backups/{view['backup_id']}")["backup"]
         assert backup["status"] == "COMPLETED"

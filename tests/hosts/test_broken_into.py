@@ -44,7 +44,7 @@ def test_an_agent_accepts_only_its_control_plane(hosts: Hosts) -> None:
             for path in ("/jobs", "/servers", "/host"):
                 status, why = ask(hosts, at, hosts["h2"].address, path, keys)
                 assert status == 0, why
-    # The same question with the key of the control plane, which is on its own machine alone, is answered.
+    # The same request succeeds with the key of the control plane, which exists on its own machine only.
     status, body = ask(hosts, "h1", hosts["h2"].address, "/jobs", hosts.service.data_dir / "control-plane")
     assert (status, json.loads(body)) == (200, [])
 

@@ -35,7 +35,7 @@ class SpreadShop(Shop):
         super().__init__(hosts.service)
 
     def host(self, node: str) -> str:
-        """Where the node is."""
+        """The host of the node."""
         return str(next(each["host"] for each in self.view["instances"] if each["node"] == node))
 
     @contextlib.contextmanager
@@ -60,7 +60,7 @@ class SpreadShop(Shop):
         until(lambda: all(self.starts(name) > count for name, count in starts.items()), 60)
 
     def starts(self, name: str) -> int:
-        """How often the agent of the host has come to serve."""
+        """The number of times that the agent of the host has begun to serve."""
         return self.hosts[name].log.read_text().count("agent serves")
 
     def begin(self, backup: str, **options: Any) -> str:
@@ -295,7 +295,7 @@ def test_a_host_that_is_lost_during_the_outage_does_not_keep_the_others_down(sho
 
 
 def test_a_more_advanced_host_that_was_abandoned_never_joins_with_its_data(shop: SpreadShop, hosts: Hosts) -> None:
-    """Galera would take it in by its position, once the others have come as far: with other rows, and without a word."""
+    """Galera would admit it by its position once the others have reached it: with different rows, and without a message."""
     before = shop.write("given up")
     hosts_of = {node: shop.host(node) for node in ("node1", "node2", "node3")}
     epoch = shop.view["epoch"]

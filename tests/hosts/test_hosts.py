@@ -72,7 +72,7 @@ def test_a_host_needs_an_unused_token_to_join(hosts: Hosts, tmp_path: Path) -> N
 
 
 def agent(hosts: Hosts, data_dir: Path, token: Path | None) -> tuple[int, str]:
-    """How an agent on h2 ends that does not get in: its exit code, and the part of what it says that matters."""
+    """The exit code of an agent on h2 that is refused, and the relevant part of its message."""
     told = ["--control-plane", hosts.service.url, "--token-file", str(token)] if token else []
     data_dir.mkdir()
     for path in (data_dir.parent, *data_dir.parent.parents):

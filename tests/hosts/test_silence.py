@@ -50,7 +50,7 @@ def test_an_unreachable_host_fails_its_jobs_and_may_return(there: Hosts, goes_on
         until(lambda: not workers(hosts, "h2"), "the end of the backup")
         hosts.heal("h2")
         hosts.wait_status("h2", "up")
-    if goes_on:  # its manifest is in the store: that makes it a backup, whatever became of its job
+    if goes_on:  # its manifest is in the store, so it is a backup, whatever happened to its job
         until(lambda: service.get(f"/backups/{backup}")["backup"]["status"] == "COMPLETED", "the backup is recorded")
     else:
         until(lambda: not stored(hosts, backup), "the store is clean")

@@ -42,7 +42,7 @@ class Cloud:
 
     @property
     def backend(self) -> str:
-        """What a backup strategy says of the store."""
+        """The store as described by a backup strategy."""
         return "swift" if "swift" in self.storage else "directory"
 
     def remove_manifest(self, container: str, backup: str) -> None:
@@ -85,14 +85,14 @@ Serve = Callable[..., Service]
 
 @pytest.fixture
 def none_directory(serve: Serve, stock: Stock) -> Cloud:
-    """Nothing is set up at all."""
+    """A service without any configuration."""
     service = serve()
     return _open_to_all(service, stock, f'[storage]\npath = "{service.data_dir / "store"}"\n', {})
 
 
 @pytest.fixture
 def more(request: pytest.FixtureRequest) -> str:
-    """What the configuration needs for the database that the test is about."""
+    """The configuration for the database of the test."""
     database: Database | None = request.node.callspec.params.get("database") if hasattr(request.node, "callspec") else None
     return database.config if database else ""
 

@@ -1,4 +1,4 @@
-"""Every command of the stock client for instances, backups, databases and users, and what it says when it is refused."""
+"""Every command of the stock client for instances, backups, databases and users, and its messages for refused requests."""
 
 from __future__ import annotations
 

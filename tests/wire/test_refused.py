@@ -1,4 +1,4 @@
-"""What the stock client prints to those who may not: one sentence each, by every kind of log-in."""
+"""What the stock client prints to users without the necessary role: one sentence, for every kind of log-in."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def settled(service: Service, path: str) -> dict[str, Any]:
 
 
 def backup_fields(cloud: Any, database: Database, name: str, status: str, **known: str | re.Pattern[str]) -> Expected:
-    """What the documentation shows of a backup, when it was just asked for; ``known`` is what differs."""
+    """The fields of a backup that was just requested, as the documentation shows them; ``known`` are those that differ."""
     fresh: Expected = {
         "created": TIME,
         "datastore": database.datastore,
