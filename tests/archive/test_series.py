@@ -184,16 +184,16 @@ def test_what_was_not_stored_when_the_writer_ended_is_not_durable(store: Store) 
 def test_a_segment_is_due_when_it_is_full_or_old(store: Store) -> None:
     now = [100.0]
     with SegmentWriter(store, begin(store), Artifact(), limit=10, max_age=5, clock=lambda: now[0]) as writer:
-        assert (writer.due_in, writer.room) == (None, 10)
+        assert (writer.due_in, writer.remaining) == (None, 10)
         writer.append(b"one")
         now[0] += 2
         writer.append(b"two")
-        assert (writer.due_in, writer.room, writer.size) == (3.0, 4, 6)
+        assert (writer.due_in, writer.remaining, writer.size) == (3.0, 4, 6)
         now[0] += 4
         assert writer.due_in == 0.0
         writer.cut(Span(end="6"))
         writer.append(b"0123456789")
-        assert (writer.due_in, writer.room) == (0.0, 0)
+        assert (writer.due_in, writer.remaining) == (0.0, 0)
 
 
 def test_an_idle_log_is_covered(store: Store) -> None:
