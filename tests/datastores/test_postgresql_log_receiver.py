@@ -266,6 +266,8 @@ def test_the_log_follows_promotions(server: Server, store: Store) -> None:
         running.wait_for(server.write())
         server.make_standby()
         running.wait_until(lambda: running.receiver.trouble is None)
+        with contextlib.closing(target(server.run, store).connect()) as replication:
+            assert replication.identify().is_standby
         server.promote()  # while it receives
         running.wait_for(server.write())
     shown = window(store)
