@@ -37,7 +37,8 @@
         ├── StorageError               the store refused a request or failed
         │   ├── StorageNotFound        no such key
         │   ├── StorageExists          a conditional create found an existing key
-        │   │   └── ArtifactExists     the backup already has a manifest
+        │   │   ├── ArtifactExists     the backup already has a manifest
+        │   │   └── LogTaken           another process writes the same log archive
         │   ├── StorageDenied          no permission, wrong credentials, or read-only
         │   ├── StorageNameInvalid     the store lists an object whose name is not a valid key
         │   └── StorageFull            no space left, or a quota is reached
@@ -266,6 +267,10 @@ class StorageExists(StorageError):
 
 class ArtifactExists(StorageExists):
     """The backup to be written already has a manifest, so it is complete."""
+
+
+class LogTaken(StorageExists):
+    """Another process has written the record that was to be written to a log archive."""
 
 
 class StorageDenied(StorageError):
