@@ -4,6 +4,7 @@ It knows no database: positions are text that the datastore defines, and so are 
 """
 
 from strongroom.archive.begin import begin_series
+from strongroom.archive.contents import Contents, load_contents, load_log
 from strongroom.archive.load import Head, Stored, list_records, list_series, load_covered, load_head, load_segment, load_series
 from strongroom.archive.location import LogLocation, SeriesLocation
 from strongroom.archive.reader import SegmentReader
@@ -19,18 +20,23 @@ from strongroom.archive.records import (
     Series,
     Span,
 )
+from strongroom.archive.window import Gap, Interval, Piece, Window, find_window
 from strongroom.archive.writer import LIMIT, MAX_AGE, SegmentWriter
 
 __all__ = [
     "LIMIT",
     "MAX_AGE",
     "Activity",
+    "Contents",
     "Covered",
     "Event",
+    "Gap",
     "Head",
+    "Interval",
     "LogLocation",
     "LogSegment",
     "Mark",
+    "Piece",
     "Precedes",
     "Seam",
     "SegmentIndex",
@@ -40,11 +46,15 @@ __all__ = [
     "SeriesLocation",
     "Span",
     "Stored",
+    "Window",
     "begin_series",
+    "find_window",
     "list_records",
     "list_series",
+    "load_contents",
     "load_covered",
     "load_head",
+    "load_log",
     "load_segment",
     "load_series",
 ]

@@ -15,10 +15,9 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from strongroom.artifact import ID_PATTERN
+from strongroom.artifact.records.location import ID_PATTERN, LOGS
 from strongroom.sections import CONTAINER_PATTERN
 
-FOLDER = "_logs"
 MOST_SERIES = 10**8
 MOST_SEGMENTS = 10**10
 _SERIES = re.compile(r"[0-9]{8}")
@@ -38,7 +37,7 @@ class LogLocation(BaseModel):
     @property
     def prefix(self) -> str:
         """The folder of all series."""
-        return f"{self.container}/{FOLDER}/{self.database}/{self.source}"
+        return f"{self.container}/{LOGS}/{self.database}/{self.source}"
 
     def series(self, number: int) -> SeriesLocation:
         """The location of a series."""

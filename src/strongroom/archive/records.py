@@ -94,7 +94,7 @@ class SegmentIndex(Part):
     events: Annotated[tuple[Event, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
     marks: Annotated[tuple[Mark, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
     activity: Annotated[tuple[Activity, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
-    omitted: int = Field(0, ge=0, description="Entries for which there was no room.")
+    omitted: int = Field(0, ge=0, description="Entries that were left out to limit the size.")
 
 
 class Span(Part):
@@ -140,7 +140,7 @@ class LogSegment(Span):
 class Covered(Part):
     """Until when an idle log is complete: at ``time`` the server had no log after the end of segment ``number``.
 
-    It applies only to the segment whose record has the hash ``record``; -1 is the begin of the series.
+    It applies only to the segment whose record has the hash ``record``; -1 is the beginning of the series.
     """
 
     format: Literal[1] = FORMAT

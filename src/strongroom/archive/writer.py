@@ -97,7 +97,7 @@ class SegmentWriter:
         return len(self._buffer)
 
     @property
-    def room(self) -> int:
+    def remaining(self) -> int:
         """How many more bytes the segment should get."""
         return max(0, self._limit - len(self._buffer))
 
@@ -111,7 +111,7 @@ class SegmentWriter:
         """Seconds until a segment should be cut; None while there is nothing to store."""
         if not self._buffer:
             return None
-        return 0.0 if not self.room else max(0.0, self._since + self._max_age - self._clock())
+        return 0.0 if not self.remaining else max(0.0, self._since + self._max_age - self._clock())
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes of the log. Raises what ended the writer."""
