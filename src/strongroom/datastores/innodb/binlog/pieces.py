@@ -25,6 +25,25 @@ class Position:
     def __str__(self) -> str:
         return f"{self.file}:{self.offset}"
 
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Raises ValueError if it is not a position."""
+        file, _, offset = text.rpartition(":")
+        if not file or not offset.isdecimal():
+            raise ValueError(f"{text[:80]!r} is not a position in a binary log")
+        return cls(file, int(offset))
+
+    def precedes(self, other: Position) -> bool:
+        """Whether it is not after the other one. Both are of one server."""
+        return (self._number, self.offset) <= (other._number, other.offset)
+
+    @property
+    def _number(self) -> int:
+        number = self.file.rpartition(".")[2]
+        if not number.isdecimal():
+            raise ValueError(f"{self.file[:80]!r} is not a file of a binary log")
+        return int(number)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:

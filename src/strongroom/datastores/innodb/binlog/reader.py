@@ -247,14 +247,14 @@ class DumpReader:
         return explain_error(self._server, code, text)
 
 
-_GONE = ("purged", "Could not find first log", "could not find next log", "too old")
+_GONE = ("purged", "Could not find first log", "ould not find next log", "too old")
 _OTHER = (
     "not in the master's binlog",
     "impossible position",
     "position > file size",
     "more GTIDs than",
     "has diverged",
-    "has transactions",
+    "bogus data in log event",
 )
 
 

@@ -90,4 +90,4 @@ class GtidList:
     @property
     def position(self) -> GtidList:
         """Only where each domain is, as in ``gtid_slave_pos``: what a reader asks for to get all that follows."""
-        return GtidList({gtid.domain: gtid for gtid in self}.values())
+        return GtidList(sorted({gtid.domain: gtid for gtid in self}.values()))

@@ -1,0 +1,124 @@
+"""Where the reading of a server's log ended, and the proof that it is still the same log when it continues."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from strongroom.datastores.innodb.binlog.files import list_files
+from strongroom.datastores.innodb.binlog.header import FORMAT, IN_USE, MAGIC
+from strongroom.datastores.innodb.binlog.pieces import Piece, Position
+from strongroom.datastores.innodb.binlog.reader import NEW_SERIES, DumpReader, FileSource, Idle
+from strongroom.datastores.innodb.connection import connect, where
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.strict import Strict
+from strongroom.errors import LineageChanged, LogCorrupt, WalGone
+
+_FLAGS = 17
+_HEAD_EVENTS = 2
+_HASH = r"^[0-9a-f]{64}$"
+
+
+class Tail(Strict):
+    """The last event that was read. Positions alone prove nothing: a new, restored or reset server uses the same names again."""
+
+    file: str = Field(max_length=512)
+    head: str = Field(pattern=_HASH, description="SHA-256 of the first two events of the file: format and GTIDs before it.")
+    begin: int = Field(ge=4, description="Offset of the event.")
+    end: int = Field(ge=4)
+    sha256: str = Field(pattern=_HASH, description="Of the event.")
+
+    @property
+    def position(self) -> Position:
+        return Position(self.file, self.end)
+
+
+class TailKeeper:
+    """Follows the pieces that are read. ``tail`` is that of the last complete event."""
+
+    def __init__(self, tail: Tail | None = None) -> None:
+        self.tail = tail
+        self._file = tail.file if tail else ""
+        self._head = tail.head if tail else ""
+        self._head_hash = hashlib.sha256()
+        self._events = _HEAD_EVENTS
+        self._hash = hashlib.sha256()
+
+    def feed(self, piece: Piece) -> None:
+        if piece.is_first:
+            self._hash = hashlib.sha256()
+            if piece.start.file != self._file:
+                if piece.start.offset != len(MAGIC):
+                    raise LogCorrupt(f"reading began within {piece.start.file}, whose head is not known")
+                self._file, self._events, self._head_hash = piece.start.file, 0, hashlib.sha256()
+        data = _clear_in_use(piece)
+        self._hash.update(data)
+        if self._events < _HEAD_EVENTS:
+            self._head_hash.update(data)
+            self._events += piece.is_last
+            self._head = self._head_hash.hexdigest()
+        if piece.is_last:
+            self.tail = Tail(
+                file=self._file,
+                head=self._head,
+                begin=piece.start.offset,
+                end=piece.end.offset,
+                sha256=self._hash.hexdigest(),
+            )
+
+
+def _clear_in_use(piece: Piece) -> bytes:
+    """The server clears the flag when it closes a file."""
+    if piece.header.kind != FORMAT or not piece.is_first or not piece.data[_FLAGS] & IN_USE:
+        return piece.data
+    return piece.data[:_FLAGS] + bytes([piece.data[_FLAGS] & ~IN_USE]) + piece.data[_FLAGS + 1 :]
+
+
+def require_same_log(server: Server, tail: Tail, *, starts: frozenset[int], server_id: int) -> None:
+    """Check that the server still has the file of ``tail``, as long as it was, with the same head and the same event.
+
+    Raises WalGone (deleted), LineageChanged (another log), and what connecting and reading raise.
+    """
+    with connect(server) as connection:
+        files = {file.name: file for file in list_files(server, connection)}
+    found = files.get(tail.file)
+    if found is None:
+        first = min(files.values(), key=lambda file: file.position)
+        if tail.position.precedes(first.position):
+            raise WalGone(f"{where(server)} deleted {tail.file}, which the archive has read to {tail.end}", remedy=NEW_SERIES)
+        raise _other(server, f"it has no {tail.file}")
+    if found.size < tail.end:
+        raise _other(server, f"its {tail.file} has {found.size} bytes, and {tail.end} were read")
+    keeper = TailKeeper()
+    for piece in _read_some(server, Position(tail.file, len(MAGIC)), _HEAD_EVENTS, starts, server_id):
+        keeper.feed(piece)
+        if piece.is_last and piece.end.offset >= tail.end:
+            break
+    if keeper.tail is None or keeper.tail.head != tail.head:
+        raise _other(server, f"its {tail.file} begins otherwise")
+    keeper = TailKeeper(tail)
+    try:
+        for piece in _read_some(server, Position(tail.file, tail.begin), 1, starts, server_id):
+            keeper.feed(piece)
+    except LogCorrupt:
+        raise _other(server, f"no event begins at {tail.file}:{tail.begin}") from None
+    if keeper.tail != tail:
+        raise _other(server, f"its event at {tail.file}:{tail.begin} is another one")
+
+
+def _read_some(server: Server, start: Position, events: int, starts: frozenset[int], server_id: int) -> Iterator[Piece]:
+    with connect(server) as connection:
+        reader = DumpReader(server, connection, FileSource(start, starts), server_id=server_id, follow=False)
+        for piece in reader.read():
+            if isinstance(piece, Idle):
+                continue
+            yield piece
+            events -= piece.is_last
+            if not events:
+                return
+
+
+def _other(server: Server, cause: str) -> LineageChanged:
+    return LineageChanged(f"{where(server)} does not have the log that was read before: {cause}", remedy=NEW_SERIES)
