@@ -254,8 +254,9 @@ _OTHER = (
     "position > file size",
     "more GTIDs than",
     "has diverged",
-    "bogus data in log event",
 )
+_DAMAGED = ("bogus data", "max_allowed_packet", "truncated in the middle", "crc check")
+"""Also what a server finds where no event begins."""
 
 
 def explain_error(server: Server, code: int, text: str) -> StrongroomError:
@@ -264,4 +265,6 @@ def explain_error(server: Server, code: int, text: str) -> StrongroomError:
         return WalGone(f"{where(server)} deleted binary logs that the archive lacks: {text}", remedy=NEW_SERIES)
     if code == _FATAL and any(part in text for part in _OTHER):
         return LineageChanged(f"{where(server)} does not have the log that was read before: {text}", remedy=NEW_SERIES)
+    if code == _FATAL and any(part in text for part in _DAMAGED):
+        return LogCorrupt(f"{where(server)} found no valid event in its binary log: {text}", remedy=NEW_SERIES)
     return ServerFailed(f"{where(server)} ended the reading of its binary log: {text} ({code})", remedy="See its error log.")

@@ -1,0 +1,357 @@
+"""Binary logs read from running servers by the replication protocol, compared with the servers' own files and functions."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.datastores import get
+from strongroom.datastores.innodb.binlog.files import list_files
+from strongroom.datastores.innodb.binlog.groups import Group, Grouper
+from strongroom.datastores.innodb.binlog.header import XID
+from strongroom.datastores.innodb.binlog.pieces import Piece, Position
+from strongroom.datastores.innodb.binlog.reader import DumpReader, FileSource, Idle, Source
+from strongroom.datastores.innodb.binlog.tail import Tail, TailKeeper, require_same_log
+from strongroom.datastores.innodb.connection import connect
+from strongroom.datastores.mariadb.binlog import source as mariadb_source
+from strongroom.datastores.mariadb.binlog.dialect import GTID_LIST, MariaDBDialect, parse_gtid_list
+from strongroom.datastores.mariadb.binlog.gtids import Gtid, GtidList
+from strongroom.datastores.mysql.binlog import source as mysql_source
+from strongroom.datastores.mysql.binlog.dialect import PREVIOUS_GTIDS, MySQLDialect
+from strongroom.datastores.mysql.binlog.gtids import GtidSet
+from strongroom.errors import ConfigurationError, LineageChanged, WalGone
+from support import mariadb, mysql
+from support.binlogs import closed, join
+from support.mariadb import MariaDBServer
+
+READER = 4_000_000_001
+LARGE = 17 << 20
+"""A value whose event is sent in two packets."""
+
+
+@dataclass
+class Log:
+    """A running server with a table, and what differs between the databases."""
+
+    running: MariaDBServer
+    kind: str
+
+    @property
+    def dialect(self) -> MariaDBDialect | MySQLDialect:
+        return MariaDBDialect() if self.kind == "mariadb" else MySQLDialect()
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return self.running.sql(statement, *values)
+
+    def run(self, *statements: str) -> None:
+        """In one session."""
+        with self.running.connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def names(self) -> list[str]:
+        return [row[0] for row in self.sql("SHOW BINARY LOGS")]
+
+    def from_file(self, file: str, offset: int = 4) -> Source:
+        return FileSource(Position(file, offset), self.dialect.starts)
+
+    def after(self, known: str) -> Source:
+        """The source after these GTIDs."""
+        if self.kind == "mariadb":
+            return mariadb_source.GtidSource(GtidList.parse(known))
+        return mysql_source.GtidSource(GtidSet.parse(known))
+
+    def read(self, source: Source) -> Iterator[Piece]:
+        """To the end of the log."""
+        with connect(self.running.server) as connection:
+            reader = DumpReader(self.running.server, connection, source, server_id=READER, follow=False)
+            yield from (piece for piece in reader.read() if isinstance(piece, Piece))
+
+    def groups(self, pieces: Iterator[Piece]) -> list[Group]:
+        grouper = Grouper(self.dialect)
+        return [group for piece in pieces for group in grouper.feed(piece)]
+
+    def transactions(self, pieces: Iterator[Piece]) -> Iterator[tuple[Group, bytes]]:
+        """Transactions with their events."""
+        grouper, data = Grouper(self.dialect), b""
+        for piece in pieces:
+            groups = grouper.feed(piece)
+            data += piece.data if grouper.is_open or groups else b""
+            for group in groups:
+                yield group, data
+                data = b""
+
+    def state(self) -> GtidList | GtidSet:
+        """What the server has logged."""
+        if self.kind == "mariadb":
+            return GtidList.parse(self.sql("SELECT @@gtid_binlog_state")[0][0])
+        return GtidSet.parse(self.sql("SELECT @@gtid_executed")[0][0])
+
+    def end(self) -> Position:
+        """Of the log."""
+        name = self.names()[-1]
+        return Position(name, (self.running.data_dir / name).stat().st_size)
+
+    def files(self, names: list[str]) -> dict[str, bytes]:
+        return {name: closed(self.running.data_dir / name) for name in names}
+
+    def check_tail(self, tail: Tail) -> None:
+        require_same_log(self.running.server, tail, starts=self.dialect.starts, server_id=READER)
+
+    def reset(self) -> None:
+        self.sql("RESET MASTER" if self.kind == "mariadb" else "RESET BINARY LOGS AND GTIDS")
+
+
+@pytest.fixture(scope="module", params=["mariadb", "mysql"])
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+    place.chmod(0o711)
+    start = mariadb.running if request.param == "mariadb" else mysql.running
+    try:
+        with start(place, None) as running:
+            running.sql("CREATE DATABASE d")
+            running.sql("CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT, b LONGTEXT)")
+            yield Log(running, request.param)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def work(log: Log) -> None:
+    """All kinds of transactions, in files with and without checksums."""
+    log.run(
+        "INSERT INTO d.t (b) VALUES ('x'), ('y')",
+        "BEGIN", "UPDATE d.t SET b = 'z'", "SAVEPOINT s", "DELETE FROM d.t", "ROLLBACK TO s", "COMMIT",
+        "XA START 'one'", "INSERT INTO d.t (b) VALUES ('xa')", "XA END 'one'", "XA PREPARE 'one'", "XA COMMIT 'one'",
+        "CREATE TABLE d.u AS SELECT * FROM d.t",
+        "FLUSH BINARY LOGS",
+    )  # fmt: skip
+    if log.kind == "mariadb":
+        log.sql("SET GLOBAL log_bin_compress = ON, GLOBAL log_bin_compress_min_len = 10")
+        log.run(
+            "INSERT INTO d.t (b) VALUES (REPEAT('z', 5000))", f"CREATE TABLE d.c (a INT) COMMENT '{'c' * 100}'", "DROP TABLE d.c"
+        )
+        log.sql("SET GLOBAL log_bin_compress = OFF")
+    else:
+        log.run("SET binlog_transaction_compression = ON", "INSERT INTO d.t (b) VALUES (REPEAT('z', 5000))")
+        log.run("SET gtid_next = 'AUTOMATIC:tag_1'", "INSERT INTO d.t (b) VALUES ('tagged')", "SET gtid_next = 'AUTOMATIC'")
+    log.sql("SET GLOBAL binlog_checksum = NONE")
+    log.run(
+        "TRUNCATE d.u",
+        "FLUSH BINARY LOGS",
+        f"INSERT INTO d.t (b) VALUES (REPEAT('l', {LARGE}))",
+        "INSERT INTO d.u VALUES (1, '')",
+    )
+    log.sql("SET GLOBAL binlog_checksum = CRC32")
+    log.run("DROP TABLE d.u", "INSERT INTO d.t (b) VALUES ('end')")
+
+
+def test_files_are_those_of_the_server(log: Log, place: Path) -> None:
+    work(log)
+    names = log.names()
+    assert len(names) >= 5
+    found = join(log.read(log.from_file(names[0])))
+    assert found == log.files(names)
+    assert join(log.read(log.after(""))) == found  # by GTID, from the first one on
+
+    groups = log.groups(log.read(log.from_file(names[0])))
+    assert all(group.is_complete for group in groups)
+    assert all(one.end.file != other.first.file or one.end == other.first for one, other in itertools.pairwise(groups))
+    ddl = [statement.described.verb for group in groups for statement in group.statements]
+    assert [verb for verb in ddl if verb != "DROP TABLE"][:4] == ["CREATE DATABASE", "CREATE TABLE", "CREATE TABLE", (
+        "CREATE TABLE" if log.kind == "mariadb" else "TRUNCATE TABLE")]  # fmt: skip
+    assert ddl[-1] == "DROP TABLE"
+    assert [group.xa for group in groups if group.xa] == ["prepared", "completed"]
+    assert max(change.inserts for group in groups for change in group.tables.values()) > LARGE
+    assert len({group.start.gtid for group in groups}) == len(groups)
+    assert sum(group.size for group in groups) > LARGE
+
+    program = log.running.server.version.programs.get("binlog") or shutil.which("mariadb-binlog")
+    for name, data in found.items() if program else ():
+        path = place / name
+        path.write_bytes(data)
+        read = subprocess.run([program, "--verify-binlog-checksum", path], capture_output=True, check=True, text=True)
+        mark = "\tGTID 0-" if log.kind == "mariadb" else "\tlast_committed="
+        assert read.stdout.count(mark) == sum(1 for each in groups if each.first.file == name)
+
+
+def test_gtids_are_those_of_the_server(log: Log) -> None:
+    """The state that is kept while reading is the server's, at the end and at each head of a file."""
+    names = log.names()
+    heads: list[tuple[str, str]] = []
+    mine: GtidList | GtidSet = GtidList() if log.kind == "mariadb" else GtidSet()
+    grouper = Grouper(log.dialect)
+    for piece in log.read(log.from_file(names[0])):
+        body = piece.data[19 : len(piece.data) - piece.checksum]
+        if piece.header.kind in (GTID_LIST, PREVIOUS_GTIDS):
+            stored = parse_gtid_list(body) if log.kind == "mariadb" else GtidSet.decode(body)
+            assert stored == mine
+            heads.append((piece.start.file, str(mine)))
+        for group in grouper.feed(piece):
+            mine = add(mine, group.start.gtid)
+    assert len(heads) == len(names) and str(mine) != heads[-1][1] and mine == log.state()
+    if isinstance(mine, GtidList):
+        for file, state in heads:
+            assert GtidList.parse(log.sql("SELECT BINLOG_GTID_POS(%s, 4)", file)[0][0]) == GtidList.parse(state).position
+        return
+    assert str(mine) == log.sql("SELECT @@gtid_executed")[0][0].replace("\n", "")
+    luck = random.Random(17)
+    for _ in range(100):
+        one, other = (_pick(luck) for _ in range(2))
+        ((subset, left),) = log.sql("SELECT GTID_SUBSET(%s, %s), GTID_SUBTRACT(%s, %s)", *map(str, (one, other, one, other)))
+        assert (bool(subset), GtidSet.parse(left)) == (one <= other, one - other)
+        assert left.replace("\n", "") == str(one - other)
+
+
+def _pick(luck: random.Random) -> GtidSet:
+    sources = [(f"{letter * 8}-71ca-11e1-9e33-c80aa9429562", tag) for letter in "ab" for tag in ("", "x", "y_2")]
+    return GtidSet({luck.choice(sources): [(first := luck.randint(1, 20), first + luck.randint(1, 9))] for _ in range(4)})
+
+
+@contextmanager
+def writing(log: Log) -> Iterator[threading.Event]:
+    """While clients write and the log rotates. The event is set when they are done."""
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(60):
+            log.run("BEGIN", *(f"INSERT INTO d.t (b) VALUES ('{number}')" for _ in range(3)), "COMMIT")
+            if number % 13 == 5:
+                log.sql("FLUSH BINARY LOGS")
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    yield done
+    writer.join()
+
+
+def test_reading_continues_at_any_event(log: Log) -> None:
+    """Also within a transaction: by file and offset, after the proof that it is the same log. No byte is missing or twice."""
+    log.sql("FLUSH BINARY LOGS")
+    first = log.names()[-1]
+    luck = random.Random(1)
+    kept: list[Piece] = []
+    keeper = TailKeeper()
+    reads = 0
+    with writing(log) as done:
+        while not done.is_set() or keeper.tail is None or keeper.tail.position != log.end():
+            reads += 1
+            source = log.from_file(first)
+            if keeper.tail is not None:
+                log.check_tail(keeper.tail)
+                keeper = TailKeeper(Tail.model_validate_json(keeper.tail.model_dump_json()))
+                source = log.from_file(keeper.tail.file, keeper.tail.end) if keeper.tail else source
+            for piece in itertools.islice(log.read(source), luck.randint(1, 120)):
+                kept.append(piece)
+                keeper.feed(piece)
+    assert reads > 3
+    assert join(kept) == log.files([name for name in log.names() if name >= first])
+
+
+def test_reading_continues_by_gtid(log: Log) -> None:
+    """After the last whole transaction: none is missing or twice, and each is as it is in the file."""
+    log.sql("FLUSH BINARY LOGS")
+    first = log.names()[-1]
+    state = log.state()
+    luck = random.Random(2)
+    found: list[tuple[Group, bytes]] = []
+    reads = 0
+    with writing(log) as done:
+        while not done.is_set() or state != log.state():
+            reads += 1
+            for group, data in itertools.islice(log.transactions(log.read(log.after(str(state)))), luck.randint(1, 20)):
+                found.append((group, data))
+                state = add(state, group.start.gtid)
+    assert reads > 3
+    assert found == list(log.transactions(log.read(log.from_file(first))))
+
+
+def add(state: GtidList | GtidSet, gtid: str) -> GtidList | GtidSet:
+    """The state after a transaction."""
+    return state.add(Gtid.parse(gtid)) if isinstance(state, GtidList) else state | GtidSet.parse(gtid)
+
+
+def test_a_reader_that_follows(log: Log) -> None:
+    """It is told that nothing happens, gets what happens at once, and ends within a second; over TLS where the server has it."""
+    end = log.end()
+    seen: list[Piece | Idle] = []
+    with connect(log.running.server, tls=log.kind == "mysql") as connection:
+        source = log.from_file(end.file, end.offset)
+        reader = DumpReader(log.running.server, connection, source, server_id=READER, heartbeat=0.2)
+        thread = threading.Thread(target=lambda: [seen.append(each) for each in reader.read()])
+        thread.start()
+        _until(lambda: any(isinstance(each, Idle) for each in seen))
+        assert seen[0] == Idle(end)
+        replicas = log.sql("SHOW SLAVE HOSTS" if log.kind == "mariadb" else "SHOW REPLICAS")
+        assert [row[1] for row in replicas if row[0] == READER] == ["strongroom"]
+        log.sql("INSERT INTO d.t (b) VALUES ('now')")
+        _until(lambda: any(isinstance(each, Piece) and each.header.kind == XID for each in seen))
+        begin = time.monotonic()
+        reader.stop()
+        thread.join(5)
+        assert time.monotonic() - begin < 1
+
+
+def _until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_another_log_is_noticed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deleted, shorter, and with the same names but of another history: by files and by GTIDs."""
+    log.sql("FLUSH BINARY LOGS")
+    oldest = log.names()[0]
+    keeper = TailKeeper()
+    for piece in itertools.islice(log.read(log.from_file(oldest)), 7):
+        keeper.feed(piece)
+    tail = keeper.tail
+    assert tail is not None
+    log.check_tail(tail)
+    other = tail.model_copy(update={"sha256": "0" * 64})
+    for wrong in (other, tail.model_copy(update={"head": "0" * 64}), tail.model_copy(update={"begin": tail.begin + 1})):
+        with pytest.raises(LineageChanged, match="does not have the log that was read before"):
+            log.check_tail(wrong)
+    with pytest.raises(LineageChanged):
+        log.check_tail(tail.model_copy(update={"end": 1 << 30}))
+    with pytest.raises(LineageChanged):
+        list(log.read(log.from_file(oldest, 1 << 30)))
+
+    log.sql("PURGE BINARY LOGS TO %s", log.names()[-1])
+    with pytest.raises(WalGone, match="deleted"):
+        log.check_tail(tail)
+    with pytest.raises(WalGone, match="deleted"):
+        list(log.read(log.from_file(oldest)))
+    with pytest.raises(WalGone, match="deleted"):
+        list(log.read(log.after("")))
+    ahead = "0-99-1000000" if log.kind == "mariadb" else f"{log.sql('SELECT @@server_uuid')[0][0]}:1-1000000"
+    with pytest.raises(LineageChanged):
+        list(log.read(log.after(ahead)))
+
+    log.reset()
+    log.run(*(f"INSERT INTO d.t (b) VALUES ('{number}')" for number in range(30)))
+    assert log.names()[0] == oldest and (log.running.data_dir / oldest).stat().st_size > tail.end
+    with pytest.raises(LineageChanged, match="begins otherwise"):
+        log.check_tail(tail)
+
+    servers = get(log.kind).servers
+    command = servers.build_command(log.running.server)
+    monkeypatch.setattr(servers, "build_command", lambda *_: [*command, "--skip-log-bin"])
+    log.running.stop()
+    log.running.start()
+    with log.running.connect() as connection, pytest.raises(ConfigurationError, match="log_bin is OFF") as error:
+        list_files(log.running.server, connection)
+    assert "log_bin = binlog" in error.value.remedy
