@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import random
 import shutil
 import subprocess
@@ -11,119 +12,44 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from strongroom.archive import Head, LogSegment, SegmentReader, begin_series, load_head
 from strongroom.datastores import get
+from strongroom.datastores.innodb.binlog.archiver import Archiver, SegmentDetails
 from strongroom.datastores.innodb.binlog.files import list_files
 from strongroom.datastores.innodb.binlog.groups import Group, Grouper
 from strongroom.datastores.innodb.binlog.header import XID
-from strongroom.datastores.innodb.binlog.pieces import Piece, Position
-from strongroom.datastores.innodb.binlog.reader import DumpReader, FileSource, Idle, Source
-from strongroom.datastores.innodb.binlog.tail import Tail, TailKeeper, require_same_log
+from strongroom.datastores.innodb.binlog.pieces import Piece
+from strongroom.datastores.innodb.binlog.reader import DumpReader, Idle
+from strongroom.datastores.innodb.binlog.tail import Tail, TailKeeper
 from strongroom.datastores.innodb.connection import connect
-from strongroom.datastores.mariadb.binlog import source as mariadb_source
-from strongroom.datastores.mariadb.binlog.dialect import GTID_LIST, MariaDBDialect, parse_gtid_list
-from strongroom.datastores.mariadb.binlog.gtids import Gtid, GtidList
-from strongroom.datastores.mysql.binlog import source as mysql_source
-from strongroom.datastores.mysql.binlog.dialect import PREVIOUS_GTIDS, MySQLDialect
+from strongroom.datastores.mariadb.binlog.dialect import GTID_LIST, parse_gtid_list
+from strongroom.datastores.mariadb.binlog.gtids import GtidList
+from strongroom.datastores.mysql.binlog.dialect import PREVIOUS_GTIDS
 from strongroom.datastores.mysql.binlog.gtids import GtidSet
 from strongroom.errors import ConfigurationError, LineageChanged, WalGone
-from support import mariadb, mysql
-from support.binlogs import closed, join
-from support.mariadb import MariaDBServer
+from strongroom.sections import Artifact
+from strongroom.storage import Store
+from support.archives import LOG, open_directory
+from support.binlogs import join
+from support.logs import READER, Log, add, logged
 
-READER = 4_000_000_001
+ARCHIVER = 4_000_000_002
+LIMIT = 64 << 10
 LARGE = 17 << 20
 """A value whose event is sent in two packets."""
-
-
-@dataclass
-class Log:
-    """A running server with a table, and what differs between the databases."""
-
-    running: MariaDBServer
-    kind: str
-
-    @property
-    def dialect(self) -> MariaDBDialect | MySQLDialect:
-        return MariaDBDialect() if self.kind == "mariadb" else MySQLDialect()
-
-    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        return self.running.sql(statement, *values)
-
-    def run(self, *statements: str) -> None:
-        """In one session."""
-        with self.running.connect() as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
-    def names(self) -> list[str]:
-        return [row[0] for row in self.sql("SHOW BINARY LOGS")]
-
-    def from_file(self, file: str, offset: int = 4) -> Source:
-        return FileSource(Position(file, offset), self.dialect.starts)
-
-    def after(self, known: str) -> Source:
-        """The source after these GTIDs."""
-        if self.kind == "mariadb":
-            return mariadb_source.GtidSource(GtidList.parse(known))
-        return mysql_source.GtidSource(GtidSet.parse(known))
-
-    def read(self, source: Source) -> Iterator[Piece]:
-        """To the end of the log."""
-        with connect(self.running.server) as connection:
-            reader = DumpReader(self.running.server, connection, source, server_id=READER, follow=False)
-            yield from (piece for piece in reader.read() if isinstance(piece, Piece))
-
-    def groups(self, pieces: Iterator[Piece]) -> list[Group]:
-        grouper = Grouper(self.dialect)
-        return [group for piece in pieces for group in grouper.feed(piece)]
-
-    def transactions(self, pieces: Iterator[Piece]) -> Iterator[tuple[Group, bytes]]:
-        """Transactions with their events."""
-        grouper, data = Grouper(self.dialect), b""
-        for piece in pieces:
-            groups = grouper.feed(piece)
-            data += piece.data if grouper.is_open or groups else b""
-            for group in groups:
-                yield group, data
-                data = b""
-
-    def state(self) -> GtidList | GtidSet:
-        """What the server has logged."""
-        if self.kind == "mariadb":
-            return GtidList.parse(self.sql("SELECT @@gtid_binlog_state")[0][0])
-        return GtidSet.parse(self.sql("SELECT @@gtid_executed")[0][0])
-
-    def end(self) -> Position:
-        """Of the log."""
-        name = self.names()[-1]
-        return Position(name, (self.running.data_dir / name).stat().st_size)
-
-    def files(self, names: list[str]) -> dict[str, bytes]:
-        return {name: closed(self.running.data_dir / name) for name in names}
-
-    def check_tail(self, tail: Tail) -> None:
-        require_same_log(self.running.server, tail, starts=self.dialect.starts, server_id=READER)
-
-    def reset(self) -> None:
-        self.sql("RESET MASTER" if self.kind == "mariadb" else "RESET BINARY LOGS AND GTIDS")
 
 
 @pytest.fixture(scope="module", params=["mariadb", "mysql"])
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
     place.chmod(0o711)
-    start = mariadb.running if request.param == "mariadb" else mysql.running
     try:
-        with start(place, None) as running:
-            running.sql("CREATE DATABASE d")
-            running.sql("CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT, b LONGTEXT)")
-            yield Log(running, request.param)
+        with logged(request.param, place) as found:
+            yield found
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -278,11 +204,6 @@ def test_reading_continues_by_gtid(log: Log) -> None:
     assert found == list(log.transactions(log.read(log.from_file(first))))
 
 
-def add(state: GtidList | GtidSet, gtid: str) -> GtidList | GtidSet:
-    """The state after a transaction."""
-    return state.add(Gtid.parse(gtid)) if isinstance(state, GtidList) else state | GtidSet.parse(gtid)
-
-
 def test_a_reader_that_follows(log: Log) -> None:
     """It is told that nothing happens, gets what happens at once, and ends within a second; over TLS where the server has it."""
     end = log.end()
@@ -309,6 +230,109 @@ def _until(reached: Callable[[], bool]) -> None:
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.fixture
+def store(place: Path) -> Store:
+    return open_directory(place / "store")
+
+
+def begin(log: Log, store: Store) -> Head:
+    now = time.time_ns() // 1000
+    first = log.names()[0]
+    return begin_series(store, LOG, datastore=log.kind, identity="x", began="first", begin=f"{first}:0", started=now)
+
+
+def archive(log: Log, store: Store, *, limit: int = LIMIT, max_age: float = 0.2) -> Archiver:
+    head = load_head(store, LOG.series(0))
+    settings = Artifact(codec="zstd")
+    return Archiver(log.running.server, log.dialect, store, head, settings, server_id=ARCHIVER, limit=limit, max_age=max_age)
+
+
+def read_segments(store: Store) -> list[LogSegment]:
+    return list(SegmentReader(store, LOG.series(0)).segments(0, load_head(store, LOG.series(0)).number))
+
+
+def join_segments(store: Store) -> dict[str, bytes]:
+    """The files of the server: segments of a file one after another."""
+    files: dict[str, bytes] = {}
+    reader = SegmentReader(store, LOG.series(0))
+    for segment in read_segments(store):
+        details = SegmentDetails.model_validate_json(segment.details)
+        assert len(files.setdefault(details.file, b"")) == details.begin
+        files[details.file] += reader.read(segment)
+    return files
+
+
+def wait_for(log: Log, store: Store) -> None:
+    """Until all that the server has logged is stored."""
+    deadline = time.monotonic() + 60
+    while load_head(store, LOG.series(0)).position != str(log.end()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_archiver_that_dies_again_and_again(log: Log, store: Store, place: Path) -> None:
+    """Killed at any moment, also within a transaction of many segments: the next one continues without a duplicate or a gap."""
+    begin(log, store)
+    forks = multiprocessing.get_context("fork")
+    luck = random.Random(5)
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(40):
+            log.run("BEGIN", f"INSERT INTO d.t (b) VALUES (REPEAT('{number}', {luck.randint(1, 3000)}))", "COMMIT")
+            if number % 11 == 5:
+                log.run("FLUSH BINARY LOGS", "CREATE TABLE d.gone (a INT)", "DROP TABLE d.gone")
+            if number % 15 == 9:
+                log.sql(f"INSERT INTO d.t (b) VALUES (REPEAT('{number}', 2000000))")
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    deaths = 0
+    while not done.is_set() or deaths < 5:
+        child = forks.Process(target=lambda: archive(log, store).run())
+        child.start()
+        child.join(luck.uniform(0.1, 1.0))
+        child.kill()
+        child.join()
+        deaths += 1
+    writer.join()
+    last = archive(log, store)
+    thread = threading.Thread(target=last.run)
+    thread.start()
+    wait_for(log, store)
+    log.sql("INSERT INTO d.t (b) VALUES ('live')")
+    wait_for(log, store)
+    last.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+    names = log.names()
+    assert join_segments(store) == log.files(names)
+    segments = read_segments(store)
+    groups = log.groups(log.read(log.from_file(names[0])))
+    assert sum(segment.transactions for segment in segments) == len(groups)
+    assert max(segment.raw for segment in segments) <= LIMIT + (1 << 20)
+    ends = {str(group.end): group for group in groups}
+    reader = SegmentReader(store, LOG.series(0))
+    for segment in segments:
+        index = reader.index(segment)
+        for event in index.events:
+            (statement,) = ends[event.end].statements
+            assert (event.begin, event.text) == (str(ends[event.end].first), statement.text)
+        assert all(mark.position in ends for mark in index.marks)
+        assert all(mark.time // 1_000_000 - ends[mark.position].end_time >= 0 for mark in index.marks)
+    dropped = [event for segment in segments for event in reader.index(segment).events if event.kind == "drop"]
+    assert [event.objects for event in dropped].count(("d.gone",)) == 4
+    assert segments[-1].covered_until and SegmentDetails.model_validate_json(segments[-1].details).gtids == str(log.state())
+    times = [time for segment in segments for time in (segment.first_time, segment.last_time) if time is not None]
+    assert times == sorted(times)
+
+    shell = f"cat {place}/store/{LOG.series(0).data}/* | zstd -dc | wc -c"
+    size = sum((log.running.data_dir / name).stat().st_size for name in names)
+    assert int(subprocess.run(shell, shell=True, check=True, capture_output=True).stdout) == size
 
 
 def test_another_log_is_noticed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

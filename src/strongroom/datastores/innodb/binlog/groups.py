@@ -107,6 +107,22 @@ class Dialect(Protocol):
     payload: int | None
     """The event that holds a compressed transaction."""
 
+    def open_state(self, text: str) -> State: ...
+
+    state: int
+    """The event at the head of a file with the GTIDs of all files before it."""
+
+
+class State(Protocol):
+    """The GTIDs of all transactions so far. Its text is that of the server."""
+
+    def load(self, body: bytes) -> None:
+        """Take those of the event at the head of a file."""
+        ...
+
+    def add(self, gtid: str) -> None: ...
+    def __str__(self) -> str: ...
+
 
 class Payload(Protocol):
     """Receives the body of a compressed transaction, and gives its events to the grouper that opened it."""
@@ -133,6 +149,11 @@ class Grouper:
     def is_open(self) -> bool:
         """Whether a transaction has begun and not ended."""
         return self._group is not None
+
+    @property
+    def open_at(self) -> Position | None:
+        """Where the transaction began that has not ended."""
+        return self._group.first if self._group else None
 
     def feed(self, piece: Piece) -> list[Group]:
         """Transactions that end with this piece: none or one, two if the one before it was cut off."""

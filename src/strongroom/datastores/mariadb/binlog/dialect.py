@@ -20,6 +20,7 @@ class MariaDBDialect:
 
     starts = frozenset({GTID})
     payload = None
+    state = GTID_LIST
 
     def parse_start(self, header: Header, body: bytes) -> Start:
         with explain_damage("gtid"):
@@ -35,6 +36,25 @@ class MariaDBDialect:
 
     def open_payload(self, grouper: Grouper) -> Payload:
         raise AssertionError("MariaDB compresses events, not transactions")
+
+    def open_state(self, text: str) -> LoggedGtids:
+        return LoggedGtids(GtidList.parse(text))
+
+
+class LoggedGtids:
+    """See ``groups.State``."""
+
+    def __init__(self, gtids: GtidList) -> None:
+        self._gtids = gtids
+
+    def load(self, body: bytes) -> None:
+        self._gtids = parse_gtid_list(body)
+
+    def add(self, gtid: str) -> None:
+        self._gtids = self._gtids.add(Gtid.parse(gtid))
+
+    def __str__(self) -> str:
+        return str(self._gtids)
 
 
 def parse_gtid_list(body: bytes) -> GtidList:

@@ -8,6 +8,7 @@ from uuid import UUID
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
 from strongroom.datastores.innodb.binlog.groups import Grouper, Payload, Start
 from strongroom.datastores.innodb.binlog.header import Header
+from strongroom.datastores.mysql.binlog.gtids import GtidSet
 from strongroom.datastores.mysql.binlog.payload import CompressedTransaction
 
 GTID, ANONYMOUS, PREVIOUS_GTIDS, TRANSACTION_PAYLOAD, GTID_TAGGED = 33, 34, 35, 40, 42
@@ -15,6 +16,7 @@ _TIME = (1 << 55) - 1
 _LOGICAL_CLOCK = 2
 _UUID, _NUMBER, _TAG, _COMMITTED = 1, 2, 3, 6
 _LAST_NEEDED = _COMMITTED
+_MOST_NEW = 1000
 
 
 class MySQLDialect:
@@ -22,6 +24,7 @@ class MySQLDialect:
 
     starts = frozenset({GTID, ANONYMOUS, GTID_TAGGED})
     payload = TRANSACTION_PAYLOAD
+    state = PREVIOUS_GTIDS
 
     def parse_start(self, header: Header, body: bytes) -> Start:
         with explain_damage("gtid"):
@@ -36,6 +39,34 @@ class MySQLDialect:
 
     def open_payload(self, grouper: Grouper) -> Payload:
         return CompressedTransaction(grouper)
+
+    def open_state(self, text: str) -> LoggedGtids:
+        return LoggedGtids(GtidSet.parse(text))
+
+
+class LoggedGtids:
+    """See ``groups.State``."""
+
+    def __init__(self, gtids: GtidSet) -> None:
+        self._gtids = gtids
+        self._new: list[str] = []
+
+    def load(self, body: bytes) -> None:
+        self._gtids, self._new = GtidSet.decode(body), []
+
+    def add(self, gtid: str) -> None:
+        if gtid:
+            self._new.append(gtid)
+        if len(self._new) >= _MOST_NEW:
+            self._merge()
+
+    def __str__(self) -> str:
+        self._merge()
+        return str(self._gtids)
+
+    def _merge(self) -> None:
+        self._gtids |= GtidSet.parse(",".join(self._new))
+        self._new.clear()
 
 
 def _parse_tagged(body: bytes) -> Start:
