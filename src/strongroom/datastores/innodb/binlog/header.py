@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from strongroom.errors import LogCorrupt
 
 MAGIC = b"\xfebin"
+START_ENCRYPTION = 164
+"""MariaDB: the file is encrypted from here on. What the server sends to its readers is not."""
 QUERY, STOP, ROTATE, FORMAT, XID, TABLE_MAP, INCIDENT, HEARTBEAT, XA_PREPARE, HEARTBEAT_V2 = 2, 3, 4, 15, 16, 19, 26, 27, 38, 41
 INSERTS = frozenset({20, 23, 30, 166, 169})
 UPDATES = frozenset({21, 24, 31, 39, 167, 170})
@@ -39,7 +41,9 @@ class Header:
     @property
     def is_artificial(self) -> bool:
         """Whether the server made it for its reader: it is in no file."""
-        return bool(self.flags & ARTIFICIAL) or self.kind in (HEARTBEAT, HEARTBEAT_V2) or (self.kind == FORMAT and self.end == 0)
+        if self.flags & ARTIFICIAL or self.kind in (HEARTBEAT, HEARTBEAT_V2):
+            return True
+        return self.end == 0 and self.kind in (FORMAT, START_ENCRYPTION)  # when reading begins within a file
 
 
 def parse_header(data: bytes | memoryview, at: int = 0) -> Header:

@@ -17,7 +17,7 @@ from strongroom.datastores.protocol.strict import Strict
 from strongroom.errors import LineageChanged, LogCorrupt, WalGone
 
 _FLAGS = 17
-_HEAD_EVENTS = 2
+_MOST_EVENTS = 4
 _HASH = r"^[0-9a-f]{64}$"
 
 
@@ -25,7 +25,8 @@ class Tail(Strict):
     """The last event that was read. Positions alone prove nothing: a new, restored or reset server uses the same names again."""
 
     file: str = Field(max_length=512)
-    head: str = Field(pattern=_HASH, description="SHA-256 of the first two events of the file: format and GTIDs before it.")
+    head: str = Field(pattern=_HASH, description="SHA-256 of the first events of the file: format, GTIDs before it, first GTID.")
+    events: int = Field(ge=1, le=_MOST_EVENTS, description="How many events that are.")
     begin: int = Field(ge=4, description="Offset of the event.")
     end: int = Field(ge=4)
     sha256: str = Field(pattern=_HASH, description="Of the event.")
@@ -36,15 +37,17 @@ class Tail(Strict):
 
 
 class TailKeeper:
-    """Follows the pieces that are read. ``tail`` is that of the last complete event."""
+    """Follows the pieces that are read, from the start of a file or from ``tail`` on."""
 
     def __init__(self, tail: Tail | None = None) -> None:
-        self.tail = tail
+        self._tail = tail
+        self._last: Piece | None = None
         self._file = tail.file if tail else ""
         self._head = tail.head if tail else ""
         self._head_hash = hashlib.sha256()
-        self._events = _HEAD_EVENTS
-        self._hash = hashlib.sha256()
+        self._events = tail.events if tail else 0
+        self._has_head = tail is not None
+        self._hash = self._last_hash = hashlib.sha256()
 
     def feed(self, piece: Piece) -> None:
         if piece.is_first:
@@ -52,21 +55,31 @@ class TailKeeper:
             if piece.start.file != self._file:
                 if piece.start.offset != len(MAGIC):
                     raise LogCorrupt(f"reading began within {piece.start.file}, whose head is not known")
-                self._file, self._events, self._head_hash = piece.start.file, 0, hashlib.sha256()
+                self._file, self._events, self._head_hash, self._has_head = piece.start.file, 0, hashlib.sha256(), False
         data = _clear_in_use(piece)
         self._hash.update(data)
-        if self._events < _HEAD_EVENTS:
+        if not self._has_head:
             self._head_hash.update(data)
-            self._events += piece.is_last
-            self._head = self._head_hash.hexdigest()
+            if piece.is_last:
+                self._head = self._head_hash.hexdigest()
+                self._events += 1
+                self._has_head = self._events == _MOST_EVENTS
         if piece.is_last:
-            self.tail = Tail(
-                file=self._file,
-                head=self._head,
-                begin=piece.start.offset,
-                end=piece.end.offset,
-                sha256=self._hash.hexdigest(),
-            )
+            self._last, self._last_hash = piece, self._hash
+
+    @property
+    def tail(self) -> Tail | None:
+        """That of the last complete event."""
+        if self._last is None:
+            return self._tail
+        return Tail(
+            file=self._last.start.file,
+            head=self._head,
+            events=self._events,
+            begin=self._last.start.offset,
+            end=self._last.end.offset,
+            sha256=self._last_hash.hexdigest(),
+        )
 
 
 def _clear_in_use(piece: Piece) -> bytes:
@@ -92,10 +105,8 @@ def require_same_log(server: Server, tail: Tail, *, starts: frozenset[int], serv
     if found.size < tail.end:
         raise _other(server, f"its {tail.file} has {found.size} bytes, and {tail.end} were read")
     keeper = TailKeeper()
-    for piece in _read_some(server, Position(tail.file, len(MAGIC)), _HEAD_EVENTS, starts, server_id):
+    for piece in _read_some(server, Position(tail.file, len(MAGIC)), tail.events, starts, server_id):
         keeper.feed(piece)
-        if piece.is_last and piece.end.offset >= tail.end:
-            break
     if keeper.tail is None or keeper.tail.head != tail.head:
         raise _other(server, f"its {tail.file} begins otherwise")
     keeper = TailKeeper(tail)

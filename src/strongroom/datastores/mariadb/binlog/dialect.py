@@ -9,7 +9,7 @@ from strongroom.datastores.innodb.binlog.groups import Grouper, Payload, Start
 from strongroom.datastores.innodb.binlog.header import Header
 from strongroom.datastores.mariadb.binlog.gtids import Gtid, GtidList
 
-GTID, GTID_LIST, START_ENCRYPTION = 162, 163, 164
+GTID, GTID_LIST = 162, 163
 _SINGLE, _HAS_COMMIT_ID, _TRANSACTIONAL, _DDL = 1, 2, 4, 32
 _COUNT = 0x0FFFFFFF
 _ENTRY = struct.Struct("<IIQ")
