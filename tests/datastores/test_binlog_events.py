@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import threading
 import tracemalloc
 import zlib
 from contextlib import suppress
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from strongroom.datastores.innodb.binlog.bodies import parse_rotate
 from strongroom.datastores.innodb.binlog.groups import MOST_TABLES, Change, Dialect, Group, Grouper
+from strongroom.datastores.innodb.binlog.packets import Disconnected, Packets
 from strongroom.datastores.innodb.binlog.pieces import PIECE, Piece, Position, Splitter
 from strongroom.datastores.innodb.binlog.statements import describe_statement
 from strongroom.datastores.mariadb.binlog.dialect import MariaDBDialect
@@ -240,3 +243,43 @@ def test_order_of_positions() -> None:
     for text in ("", "binlog.000001", "binlog.000001:", ":4", "a:-4"):
         with pytest.raises(ValueError, match="not a position"):
             Position.parse(text)
+
+
+def packets(data: bytes) -> Packets:
+    """What a server sent before it closed the connection."""
+    mine, other = socket.socketpair()
+    threading.Thread(target=lambda: (other.sendall(data), other.close())).start()
+    return Packets(mine, 5)
+
+
+def packet(number: int, data: bytes) -> bytes:
+    return len(data).to_bytes(3, "little") + bytes([number]) + data
+
+
+def test_packets() -> None:
+    """A message of exactly 16 MiB - 1 is followed by an empty packet."""
+    full = bytes(0xFFFFFF)
+    sent = packets(packet(1, b"\0abc") + packet(2, full) + packet(3, b"") + packet(4, b"\0" + full[1:]) + packet(5, b"end"))
+    assert (sent.begin(), sent.take(3)) == (0, b"abc")
+    sent.finish()
+    assert (sent.begin(), len(sent.take(0xFFFFFE))) == (0, 0xFFFFFE)
+    sent.finish()
+    assert (sent.begin(), sent.take(0xFFFFFF + 2)[-3:]) == (0, b"end")
+    sent.finish()
+    with pytest.raises(Disconnected, match="closed"):
+        sent.begin()
+
+
+@pytest.mark.parametrize(("data", "error"), [
+    (packet(1, b""), LogCorrupt),
+    (packet(1, b"\0ab"), LogCorrupt),
+    (packet(1, b"\0abcd"), LogCorrupt),
+    (packet(0, b"\0abc"), Disconnected),
+    (packet(1, b"\0abc")[:-1], Disconnected),
+])  # fmt: skip
+def test_packets_of_a_hostile_server(data: bytes, error: type[Exception]) -> None:
+    sent = packets(data)
+    with pytest.raises(error):
+        sent.begin()
+        sent.take(3)
+        sent.finish()

@@ -234,6 +234,19 @@ def _until(reached: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def test_an_account_without_the_right(log: Log, place: Path) -> None:
+    log.run("CREATE USER reader@localhost IDENTIFIED BY 'x'")
+    path = place / "reader.cnf"
+    path.write_text("[client]\nuser=reader\npassword=x\n")
+    path.chmod(0o600)
+    server = log.running.server.model_copy(update={"credentials_file": path})
+    with connect(server) as connection, pytest.raises(ConfigurationError, match="may not read the binary log") as error:
+        list(DumpReader(server, connection, log.from_file(log.names()[0]), server_id=READER).read())
+    assert "REPLICATION SLAVE" in error.value.remedy
+    with connect(server) as connection, pytest.raises(ConfigurationError, match="lacks a right"):
+        list_files(server, connection)
+
+
 @pytest.fixture
 def store(place: Path) -> Store:
     return open_directory(place / "store")

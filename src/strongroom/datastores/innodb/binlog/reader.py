@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import pymysql
 from pymysql.connections import Connection
 
 from strongroom.datastores.innodb.binlog.bodies import FormatDescription, parse_format, parse_rotate
@@ -28,15 +29,16 @@ from strongroom.datastores.innodb.binlog.header import (
 )
 from strongroom.datastores.innodb.binlog.packets import Disconnected, Packets, split
 from strongroom.datastores.innodb.binlog.pieces import PIECE, Piece, Position
-from strongroom.datastores.innodb.connection import explain_refusals, query, where
+from strongroom.datastores.innodb.connection import explain_refusals, parts, query, where
 from strongroom.datastores.protocol.servers import Server
-from strongroom.errors import LineageChanged, LogCorrupt, ServerFailed, StrongroomError, WalGone
+from strongroom.errors import ConfigurationError, LineageChanged, LogCorrupt, ServerFailed, StrongroomError, WalGone
 
 HEARTBEAT_SECONDS = 5.0
 _DUMP, _REGISTER = 0x12, 0x15
 _OK, _EOF = 0x00, 0xFE
 _NO_BLOCK = 1
 _FATAL = 1236
+_NO_RIGHT = {1045, 1227}
 _WITH_ANNOTATIONS = 2
 """MariaDB leaves out ANNOTATE_ROWS without it, and then offsets are not those of its files."""
 NEW_SERIES = "Begin a new series of the log archive, and take a full backup."
@@ -166,10 +168,23 @@ class DumpReader:
             self._source.prepare(self._connection, self._heartbeat)
             name = b"strongroom"
             me = struct.pack("<IB", self._server_id, len(name)) + name + bytes(2) + struct.pack("<HII", 0, 0, 0)
-            self._run(_REGISTER, me)
-            self._connection._read_packet()  # type: ignore[no-untyped-call]
+            self._register(me)
             command = self._source.command(self._server_id, 0 if self._follow else _NO_BLOCK)
             self._run(command.code, command.payload)
+
+    def _register(self, me: bytes) -> None:
+        """So that the server lists the reader among its replicas, and says now if the account may not read."""
+        self._run(_REGISTER, me)
+        try:
+            self._connection._read_packet()  # type: ignore[no-untyped-call]
+        except pymysql.OperationalError as error:
+            code, text = parts(error)
+            if code not in _NO_RIGHT:
+                raise
+            raise ConfigurationError(
+                f"the account of {where(self._server)} may not read the binary log: {text}",
+                remedy="GRANT REPLICATION SLAVE ON *.* to it.",
+            ) from None
 
     def _run(self, code: int, payload: bytes) -> None:
         self._connection._execute_command(code, payload)  # type: ignore[attr-defined]
