@@ -130,6 +130,10 @@ class SegmentWriter:
         self._position = span.end
         self._give(cut)
 
+    def discard(self) -> None:
+        """Forget what was appended and not cut: it is read from the server again."""
+        self._buffer = bytearray()
+
     def cover(self, until: Time) -> None:
         """Record that the log had nothing after ``durable`` at the time ``until``. Does nothing while a segment is on its way."""
         self.check()
