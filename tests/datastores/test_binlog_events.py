@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from strongroom.datastores.innodb.binlog.bodies import parse_rotate
 from strongroom.datastores.innodb.binlog.groups import MOST_TABLES, Change, Dialect, Group, Grouper
+from strongroom.datastores.innodb.binlog.header import Header
 from strongroom.datastores.innodb.binlog.packets import Disconnected, Packets
 from strongroom.datastores.innodb.binlog.pieces import PIECE, Piece, Position, Splitter
 from strongroom.datastores.innodb.binlog.statements import describe_statement
+from strongroom.datastores.innodb.binlog.tail import TailKeeper
 from strongroom.datastores.mariadb.binlog.dialect import MariaDBDialect
 from strongroom.datastores.mysql.binlog.dialect import MySQLDialect
 from strongroom.errors import LogCorrupt
@@ -283,3 +285,19 @@ def test_packets_of_a_hostile_server(data: bytes, error: type[Exception]) -> Non
         sent.begin()
         sent.take(3)
         sent.finish()
+
+
+def test_the_tail_is_where_reading_may_begin() -> None:
+    """The protocol has offsets of 32 bits: in a longer file, it is an event before that."""
+    keeper = TailKeeper()
+    at = 4
+    for _ in range(6):
+        header = Header(0, 23, 7, 1 << 30, 0, 0)
+        keeper.feed(Piece(header, Position("binlog.000001", at), b"x"))
+        at += header.length
+    assert keeper.tail is not None and keeper.tail.end == 3 * (1 << 30) + 4
+    assert TailKeeper(keeper.tail).tail == keeper.tail
+    keeper.feed(Piece(Header(0, 15, 7, 100, 0, 0), Position("binlog.000002", 4), bytes(100)))
+    assert keeper.tail.position == Position("binlog.000002", 104) and keeper.tail.events == 1
+    with pytest.raises(LogCorrupt, match="reading began within"):
+        TailKeeper().feed(Piece(header, Position("binlog.000001", 99), b"x"))

@@ -102,7 +102,7 @@ class Archiver:
         with writing as writer, connect(self._server) as connection:
             self._live_after = list_files(self._server, connection)[-1].position
             self._reader = DumpReader(
-                self._server, connection, source, server_id=self._server_id, heartbeat=min(self._max_age, 5.0)
+                self._server, connection, source, server_id=self._server_id, heartbeat=min(self._max_age, 5.0) / 2
             )
             if self._stopped:
                 return
@@ -192,7 +192,7 @@ class Archiver:
             file=self._end.file,
             begin=self._begin.offset,
             tail=tail,
-            resume=open_at.offset if open_at else tail.end,
+            resume=min(open_at.offset, tail.end) if open_at else tail.end,
             time=self._time,
             gtids=gtids if len(gtids) <= _LONGEST_GTIDS else "",
         )

@@ -41,6 +41,8 @@ _FATAL = 1236
 _NO_RIGHT = {1045, 1227}
 _WITH_ANNOTATIONS = 2
 """MariaDB leaves out ANNOTATE_ROWS without it, and then offsets are not those of its files."""
+LAST_OFFSET = (1 << 32) - 1
+"""At which reading may begin. Only a long transaction makes a file longer; it is the last one of its file."""
 NEW_SERIES = "Begin a new series of the log archive, and take a full backup."
 
 
@@ -88,8 +90,8 @@ class FileSource:
         query(connection, "SET @mariadb_slave_capability = 4, @slave_connect_state = NULL")
 
     def command(self, server_id: int, flags: int) -> Command:
-        if not len(MAGIC) <= self._start.offset < 1 << 32:
-            raise LogCorrupt(f"the protocol knows no offset like {self._start}")
+        if not len(MAGIC) <= self._start.offset <= LAST_OFFSET:
+            raise LogCorrupt(f"reading cannot begin at {self._start}: the protocol has no such offset")
         return dump_command(self._start.offset, self._start.file, server_id, flags)
 
 

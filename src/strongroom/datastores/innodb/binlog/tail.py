@@ -10,7 +10,7 @@ from pydantic import Field
 from strongroom.datastores.innodb.binlog.files import list_files
 from strongroom.datastores.innodb.binlog.header import FORMAT, IN_USE, MAGIC
 from strongroom.datastores.innodb.binlog.pieces import Piece, Position
-from strongroom.datastores.innodb.binlog.reader import NEW_SERIES, DumpReader, FileSource, Idle
+from strongroom.datastores.innodb.binlog.reader import LAST_OFFSET, NEW_SERIES, DumpReader, FileSource, Idle
 from strongroom.datastores.innodb.connection import connect, where
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.protocol.strict import Strict
@@ -64,12 +64,12 @@ class TailKeeper:
                 self._head = self._head_hash.hexdigest()
                 self._events += 1
                 self._has_head = self._events == _MOST_EVENTS
-        if piece.is_last:
+        if piece.is_last and piece.end.offset <= LAST_OFFSET:
             self._last, self._last_hash = piece, self._hash
 
     @property
     def tail(self) -> Tail | None:
-        """That of the last complete event."""
+        """That of the last complete event. In a file of 4 GiB and more: of the last one after which reading may begin again."""
         if self._last is None:
             return self._tail
         return Tail(
