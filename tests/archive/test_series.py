@@ -25,6 +25,7 @@ from strongroom.archive import (
     SegmentWriter,
     SeriesLocation,
     Span,
+    delete_series,
     list_records,
     load_covered,
     load_head,
@@ -280,6 +281,18 @@ def test_only_keys_of_the_series_are_parts_of_it(key: str, number: int) -> None:
     assert SERIES.parse_part(f"{SERIES.prefix}/{key}") in (None, SERIES.series, SERIES.covered)
     assert SERIES.parse_record(SERIES.record_of(number)) == number
     assert SERIES.parse_record(SERIES.data_of(number, "a" * 64)) is None
+
+
+def test_a_deleted_series_leaves_only_what_is_not_its_own(store: Store) -> None:
+    append(store, begin(store), [b"one", b"two"])
+    other = append(store, begin(store), [b"three"])
+    strange = [f"{SERIES.records}/0000000001.json.bak", f"{SERIES.data}/notes/a", f"{SERIES.prefix}/readme"]
+    for key in strange:
+        store.put(key, b"mine")
+    delete_series(store, SERIES)
+    assert sorted(stat.key for stat in store.list(SERIES.prefix)) == sorted(strange)
+    assert load_head(store, LOG.series(1)) == other
+    delete_series(store, SERIES)
 
 
 def test_locations_are_checked() -> None:

@@ -32,7 +32,7 @@ from support.wal_receiver import LOG, SLOT, Running, target
 
 SIZE = 1 << 20
 TRUST = "local all all trust\nlocal replication all trust\n"
-SETTINGS = "wal_keep_size = 200MB\nmax_wal_size = 200MB\nfsync = off\nautovacuum = off"
+SETTINGS = "wal_keep_size = 200MB\nmax_wal_size = 200MB\nwal_buffers = 64kB\nfsync = off\nautovacuum = off"
 WRITE = "DO $$ BEGIN FOR n IN 1..{} LOOP INSERT INTO item VALUES (DEFAULT, repeat(md5(n::text), 30)); COMMIT; END LOOP; END $$"
 
 
@@ -106,12 +106,16 @@ def require_files(store: Store, server: Server, series: int, timeline: int) -> b
     return bytes(data)
 
 
-def test_killed_again_and_again_the_archive_is_the_servers_wal(server: Server, store: Store, place: Path) -> None:
+def start_process(server: Server, place: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "support.wal_receiver", str(server.run), str(place / "store")]
+    return subprocess.Popen(command, env=environment, cwd="/")
+
+
+def test_killed_again_and_again_the_archive_is_the_servers_wal(server: Server, store: Store, place: Path) -> None:
     chance = random.Random(16)
     for _ in range(4):
-        command = [sys.executable, "-m", "support.wal_receiver", str(server.run), str(place / "store")]
-        process = subprocess.Popen(command, env=environment, cwd="/")
+        process = start_process(server, place)
         deadline = time.monotonic() + chance.uniform(1, 6)
         while time.monotonic() < deadline:
             server.write(50)
@@ -173,6 +177,44 @@ def test_a_full_store_delays_no_shutdown_and_loses_nothing(server: Server, store
         running.wait_for(server.write())
     require_files(store, server, 0, 1)
     assert (len(window(store).intervals), window(store).gaps) == (1, ())
+
+
+def test_a_receiver_that_is_stopped_delays_the_shutdown_for_seconds_only(server: Server, place: Path, store: Store) -> None:
+    process = start_process(server, place)
+    while not load_log(store, LOG)[0]:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGSTOP)
+    server.write(500)
+    began = time.monotonic()
+    server.end()
+    assert time.monotonic() - began < 30, "the server waited for the receiver"
+    process.kill()
+    process.wait(30)
+    server.begin()
+    with Running(target(server.run, store)) as running:
+        running.wait_for(server.write())
+    require_files(store, server, 0, 1)
+
+
+def test_a_record_that_a_crash_cut_off_is_overwritten(server: Server, store: Store) -> None:
+    folder = server.data / "pg_wal"
+    with Running(target(server.run, store)) as running:
+        running.wait_for(server.write(10))
+        files = len(list(folder.iterdir()))
+        large = "SELECT pg_logical_emit_message(false, 'large', repeat('x', 200000000))"
+        process = subprocess.Popen(
+            [str(server.bin / "psql"), "-h", str(server.run), "-U", "postgres", "-c", large], cwd="/", stderr=subprocess.DEVNULL
+        )
+        running.wait_until(lambda: len(list(folder.iterdir())) > files + 3)
+        server.command("pg_ctl", "-D", server.data, "stop", "-m", "immediate")
+        process.wait(30)
+        server.begin()
+        running.wait_for(server.write(10))
+    require_files(store, server, 0, 1)
+    begin = load_log(store, LOG)[0][0].series.record.begin
+    command = [str(server.bin / "pg_waldump"), f"--path={folder}", f"--start={begin}", "--rmgr=XLOG"]
+    assert "OVERWRITE_CONTRECORD" in subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    assert window(store).gaps == ()
 
 
 def test_a_receiver_ends_when_another_one_writes(server: Server, store: Store) -> None:

@@ -5,6 +5,7 @@ It knows no database: positions are text that the datastore defines, and so are 
 
 from strongroom.archive.begin import begin_series
 from strongroom.archive.contents import Contents, load_contents, load_log
+from strongroom.archive.deletion import delete_series
 from strongroom.archive.load import Head, Stored, list_records, list_series, load_covered, load_head, load_segment, load_series
 from strongroom.archive.location import LogLocation, SeriesLocation
 from strongroom.archive.reader import SegmentReader
@@ -48,6 +49,7 @@ __all__ = [
     "Stored",
     "Window",
     "begin_series",
+    "delete_series",
     "find_window",
     "list_records",
     "list_series",

@@ -11,7 +11,7 @@ from strongroom.artifact.records.part import Part
 from strongroom.datastores.postgresql.archive.replication import Identity
 from strongroom.datastores.postgresql.files.lsn import format_lsn, parse_lsn
 from strongroom.datastores.postgresql.files.wal import History, Unfit
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, ServerFailed
 
 
 class SeriesDetails(Part):
@@ -70,7 +70,10 @@ class Begin:
 
 
 def plan_continuation(head: Head | None, identity: Identity, history: History, text: str) -> Continue | Follow | Begin:
-    """What to do, by the end of the last series and the ``history`` of the server's timeline, whose file is ``text``."""
+    """What to do, by the end of the last series and the ``history`` of the server's timeline, whose file is ``text``.
+
+    Raises ArtifactCorrupt, or ServerFailed if the server is a standby that lags.
+    """
     if head is None:
         return Begin("first", "the log archive was started")
     details = SeriesDetails.of(head)
@@ -80,6 +83,11 @@ def plan_continuation(head: Head | None, identity: Identity, history: History, t
     if details.timeline == identity.timeline:
         if details.history != text:
             return Begin("restore", f"timeline {identity.timeline} of the server has another history than the archived one")
+        if position > identity.position and identity.is_standby:
+            raise ServerFailed(
+                f"the standby is at {format_lsn(identity.position)}, before the end of the archive at {head.position}",
+                remedy="The archive continues when the standby has received more.",
+            )
         if position > identity.position:
             return Begin(
                 "restore", f"the server is at {format_lsn(identity.position)}, before the end of the archive at {head.position}"

@@ -41,6 +41,7 @@ class Identity:
     system: int
     timeline: int
     position: int
+    is_standby: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class Replication:
     def identify(self) -> Identity:
         """The server at the other end."""
         (row,) = self._query("IDENTIFY_SYSTEM")
-        return Identity(int(_text(row[0])), int(_text(row[1])), lsn.parse_lsn(_text(row[2])))
+        is_standby = self._connection.parameter_status(b"in_hot_standby") == b"on"
+        return Identity(int(_text(row[0])), int(_text(row[1])), lsn.parse_lsn(_text(row[2])), is_standby)
 
     def file_size(self) -> int:
         """Bytes of one WAL file."""
