@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -19,8 +20,7 @@ REOPENED_WITHIN = timedelta(hours=1)
 
 def policy_of(session: Session, database: Database) -> Policy | None:
     """The policy that applies: the attached one, of a node its cluster's, otherwise the project's. Also of deleted databases."""
-    owner = (database.cluster_id if isinstance(database, Instance) else None) or database.id
-    return policy_of_id(session, database.project, owner)
+    return policy_of_id(session, database.project, _owner_of(database))
 
 
 def policy_of_id(session: Session, project: str, database_id: str) -> Policy | None:
@@ -30,6 +30,28 @@ def policy_of_id(session: Session, project: str, database_id: str) -> Policy | N
         if attachment is not None:
             return session.get(Policy, attachment.policy_id)
     return None
+
+
+class Attachments:
+    """The policies of many databases, read with two queries."""
+
+    def __init__(self, session: Session, databases: Collection[Database]) -> None:
+        """Read those that may apply to the databases."""
+        keys = {"", *(key for row in databases for key in (row.id, _owner_of(row)))}
+        projects = {row.project for row in databases}
+        rows = select(Attachment).where(Attachment.project.in_(projects), Attachment.database_id.in_(keys))
+        self._rows = {(row.project, row.database_id): row for row in session.scalars(rows)}
+        used = select(Policy).where(Policy.id.in_({row.policy_id for row in self._rows.values()}))
+        self._policies = {policy.id: policy for policy in session.scalars(used)}
+
+    def find(self, project: str, database_id: str) -> Attachment | None:
+        """The attachment of the database or, if it has none, of its project."""
+        return self._rows.get((project, database_id)) or self._rows.get((project, ""))
+
+    def policy_of(self, database: Database) -> Policy | None:
+        """The policy that applies, as ``policy_of`` finds it."""
+        attachment = self.find(database.project, _owner_of(database))
+        return self._policies.get(attachment.policy_id) if attachment is not None else None
 
 
 def find_policy(session: Session, project: str, ref: str) -> Policy:
@@ -65,6 +87,11 @@ def close_incident(session: Session, database_id: str, condition: str) -> bool:
     if incident is not None:
         incident.closed = incident.updated = now()
     return incident is not None
+
+
+def _owner_of(database: Database) -> str:
+    """What policies are attached to: of a node, its cluster."""
+    return (database.cluster_id if isinstance(database, Instance) else None) or database.id
 
 
 def _newest_incident(session: Session, database_id: str, condition: str, moment: datetime) -> Incident | None:
