@@ -397,12 +397,34 @@ def test_a_shrunken_full_stops_retention_until_it_is_verified(chains: World) -> 
         session.get_one(Backup, "full2").raw_size = 400
     assert chains.turn() == []
     assert chains.marked == set()
-    assert "full2, has less than half the size of the one before" in chains.incidents["retention waits"]
+    assert "full2, has less than half the size of full1" in chains.incidents["retention waits"]
     waiting = show_retention(chains.site, "p", "orders").waiting
     assert waiting is not None and waiting.brake == "shrink"
     confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=False)
     chains.turn()
     assert chains.marked == GONE and chains.incidents == {}
+
+
+def test_later_small_fulls_do_not_release_the_brake(chains: World) -> None:
+    """The database was emptied, and is backed up on schedule: its last good backups wait for a person."""
+    with chains.site.catalog.write() as session:
+        session.get_one(Backup, "full2").raw_size = 400
+    for number in (3, 4):
+        chains.add(f"full{number}", 1 - number / 10, raw_size=400)
+    chains.turn()
+    assert chains.marked == set()
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None and waiting.message == "the newest full backup, full4, has less than half the size of full1"
+    confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=False)
+    with chains.site.catalog.write() as session:  # what was confirmed is removed before what is older and large
+        session.get_one(Backup, "inc2").deleted = session.get_one(Backup, "full2").deleted = now()
+    chains.turn()
+    assert chains.marked == GONE
+    chains.add("full5", 0.1, raw_size=190)
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None and "half the size of full4" in waiting.message
+    chains.add("full6", 0, raw_size=900)
+    assert show_retention(chains.site, "p", "orders").waiting is None, "the data is back"
 
 
 def test_a_verified_full_may_be_small(chains: World) -> None:

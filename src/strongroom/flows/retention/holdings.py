@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session, defer
 
 from strongroom.catalog import Attachment, Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
@@ -91,10 +91,19 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
     )
 
 
+def belongs_to(database_id: str) -> ColumnElement[bool]:
+    """Whether a backup is of this instance or cluster."""
+    return or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
+
+
 def load_holdings(session: Session, database_id: str) -> Holdings:
     """What the catalog knows of the backups of an instance or a cluster."""
-    of_it = or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
-    existing = select(Backup).where(of_it, Backup.deleted.is_(None)).order_by(Backup.created, Backup.id).options(*_UNUSED)
+    existing = (
+        select(Backup)
+        .where(belongs_to(database_id), Backup.deleted.is_(None))
+        .order_by(Backup.created, Backup.id)
+        .options(*_UNUSED)
+    )
     backups = tuple(session.scalars(existing))
     database = session.get(Instance, database_id) or session.get(Cluster, database_id)
     ids = [backup.id for backup in backups]
