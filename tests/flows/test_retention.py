@@ -33,7 +33,7 @@ from strongroom.flows.chores.retention import read_stores, retain
 from strongroom.flows.kinds.deletion import discard_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
-from strongroom.flows.policies.requests import attach_policy, create_policy, detach_policy, update_policy
+from strongroom.flows.policies.requests import attach_policy, create_policy, delete_policy, detach_policy, update_policy
 from strongroom.flows.retention import clocks, turn
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.outlook import confirm_retention, show_retention
@@ -340,6 +340,39 @@ def test_a_changed_policy_waits_a_day_even_if_the_grace_period_is_short(chains: 
             attachment.created = TODAY - 30 * DAY
     chains.turn()
     assert all(mark.sweep_at - mark.marked < timedelta(minutes=1) for mark in chains.read(Expiration))
+
+
+@pytest.fixture
+def long_ago(chains: World) -> World:
+    """The project has had a strict policy for a year, and the database a generous one of its own."""
+    detach_policy(chains.site, "p", "gold", ["orders"])
+    chains.add_policy("strict", attach=False, keep_last=2)
+    attach_policy(chains.site, "p", "strict", [], whole_project=True)
+    chains.add_policy("generous", keep_last=100)
+    with chains.site.catalog.write() as session:
+        for row in [*session.scalars(select(Policy)), *session.scalars(select(Attachment))]:
+            row.created = TODAY - 365 * DAY
+        for policy in session.scalars(select(Policy)):
+            policy.updated = TODAY - 365 * DAY
+    chains.site.settings.retention.grace = 1
+    chains.turn()
+    assert chains.marked == set()
+    return chains
+
+
+def test_what_a_detached_policy_lets_go_waits_a_day(long_ago: World) -> None:
+    detach_policy(long_ago.site, "p", "generous", ["orders"])
+    long_ago.turn()
+    assert long_ago.marked == GONE, "the policy of the project applies"
+    assert all(mark.sweep_at - mark.marked >= timedelta(hours=24) for mark in long_ago.read(Expiration))
+
+
+def test_a_deleted_instance_does_not_get_another_policy_when_its_own_is_deleted(long_ago: World) -> None:
+    with long_ago.site.catalog.write() as session:
+        session.get_one(Instance, "orders").deleted = TODAY - DAY
+    delete_policy(long_ago.site, "p", "generous")
+    long_ago.turn()
+    assert long_ago.marked == set()
 
 
 def test_a_mass_removal_waits_for_a_person(world: World) -> None:

@@ -9,18 +9,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog._policies import Attachment, Incident, Policy
-from strongroom.catalog._tables import Cluster, Instance, now
+from strongroom.catalog._tables import Cluster, Fact, Instance, now
 from strongroom.errors import NotFound
 
 Database = Instance | Cluster
 REOPENED_WITHIN = timedelta(hours=1)
 """A condition that comes back so soon is the same incident."""
+_DETACHED = "detached "
 
 
 def policy_of(session: Session, database: Database) -> Policy | None:
     """The policy that applies: the attached one, of a node its cluster's, otherwise the project's. Also of deleted databases."""
-    owner = (database.cluster_id if isinstance(database, Instance) else None) or database.id
-    return policy_of_id(session, database.project, owner)
+    return policy_of_id(session, database.project, owner_id(database))
+
+
+def owner_id(database: Database) -> str:
+    """Id of what its policy is attached to: of a node, its cluster."""
+    return (database.cluster_id if isinstance(database, Instance) else None) or database.id
 
 
 def policy_of_id(session: Session, project: str, database_id: str) -> Policy | None:
@@ -30,6 +35,24 @@ def policy_of_id(session: Session, project: str, database_id: str) -> Policy | N
         if attachment is not None:
             return session.get(Policy, attachment.policy_id)
     return None
+
+
+def detach(session: Session, attachment: Attachment) -> None:
+    """Remove the attachment, and remember when: from then on the database has the policy of its project."""
+    session.merge(Fact(key=f"{_DETACHED}{attachment.database_id}", value=now().isoformat()))
+    session.delete(attachment)
+
+
+def detach_all(session: Session, policy: Policy) -> None:
+    """Remove all attachments of the policy, also those of deleted databases."""
+    for attachment in session.scalars(select(Attachment).where(Attachment.policy_id == policy.id)).all():
+        detach(session, attachment)
+
+
+def read_detached(session: Session, database_id: str) -> datetime | None:
+    """When a policy of its own was last detached from the database; None: never."""
+    fact = session.get(Fact, f"{_DETACHED}{database_id}")
+    return datetime.fromisoformat(fact.value) if fact else None
 
 
 def find_policy(session: Session, project: str, ref: str) -> Policy:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, defer
 
 from strongroom.catalog import Attachment, Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
 from strongroom.catalog.find import unfinished_jobs
-from strongroom.catalog.policies import policy_of
+from strongroom.catalog.policies import owner_id, policy_of, read_detached
 from strongroom.flows.backups.verification import level_of
 from strongroom.flows.retention.holds import list_holds
 from strongroom.flows.retention.marks import find_marks
@@ -128,10 +128,14 @@ def find_last_policy(session: Session, database: Database | None) -> tuple[Polic
     policy = policy_of(session, database) if database else None
     if database is None or policy is None:
         return None, now()
-    attached = session.get(Attachment, (database.project, database.id)) or session.get(Attachment, (database.project, ""))
-    if attached is None or (database.deleted is not None and attached.created > database.deleted):
+    owner = owner_id(database)
+    attached = session.get(Attachment, (database.project, owner))
+    since = attached.created if attached is not None else read_detached(session, owner)
+    if attached is None and (attached := session.get(Attachment, (database.project, ""))) is not None:
+        since = max(since, attached.created) if since else attached.created
+    if since is None or (database.deleted is not None and since > database.deleted):
         return None, now()
-    return policy, max(policy.updated, attached.created)
+    return policy, max(policy.updated, since)
 
 
 def list_used(session: Session) -> frozenset[str]:
