@@ -72,7 +72,7 @@ def test_the_state_directory_is_lost_and_backups_are_found_again(serve: Callable
     assert "have no seal" not in done.stderr
     assert f"database_backups/{broken['id']}: " in done.stderr
     assert f"archive/{unfinished.name}: " in done.stderr
-    assert f"database_backups/{child_of_lost['id']}: its parent archive/{lost['id']} is not there" in done.stderr
+    assert f"database_backups/{child_of_lost['id']}: its parent archive/{lost['id']} does not exist" in done.stderr
     assert "notes" not in done.stderr
     assert "3 found, 1 known, 2 added, 3 broken." in done.stderr
 

@@ -79,7 +79,7 @@ def test_a_job_that_is_cancelled_while_its_host_is_cut_off_is_ended_there_later(
 def test_a_host_that_is_gone_for_good_is_forgotten_by_force(there: Hosts) -> None:
     service = there.service
     kept = service.backup("mysql2", "kept")
-    with pytest.raises(Refused, match="host h2 answers") as refused:
+    with pytest.raises(Refused, match="host h2 is reachable and has instances") as refused:
         service.call("DELETE", "/hosts/h2", force="true")
     assert refused.value.status == 422
     there["h2"].kill_agent()
