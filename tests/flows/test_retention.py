@@ -30,7 +30,7 @@ from strongroom.catalog import (
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
 from strongroom.flows import Site, hold_backup, open_site, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
-from strongroom.flows.kinds.deletion import discard_backup
+from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.flows.policies.requests import attach_policy, create_policy, delete_policy, detach_policy, update_policy
@@ -38,7 +38,7 @@ from strongroom.flows.retention import clocks, turn
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.outlook import confirm_retention, show_retention
 from strongroom.flows.retention.protection import Protection, show_protection
-from strongroom.flows.retention.turn import take_turn
+from strongroom.flows.retention.turn import find_work, take_turn
 from strongroom.protection.policy import PolicySpec
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -63,7 +63,6 @@ class World:
                 id=name,
                 project="p",
                 name=name,
-                container="c",
                 instance_name="orders",
                 kind="incremental" if parent else "full",
                 parent_id=parent,
@@ -71,7 +70,7 @@ class World:
                 datastore="mariadb",
                 series="10.11",
                 stored_size=100,
-                **{"status": "COMPLETED", "raw_size": 1000, "instance_id": "orders", **columns},
+                **{"status": "COMPLETED", "container": "c", "raw_size": 1000, "instance_id": "orders", **columns},
             )
             row.created = row.started = row.finished = row.updated = at
             session.add(row)
@@ -95,7 +94,10 @@ class World:
                 mark.marked = mark.sweep_at = now() - timedelta(seconds=1)
 
     def turn(self) -> list[Job]:
-        return take_turn(self.site, "orders")
+        has_work, before = find_work(self.site, ["orders"]), self.marked | set(self.incidents)
+        jobs = take_turn(self.site, "orders")
+        assert has_work or (not jobs and self.marked | set(self.incidents) == before), "the look at many databases sees the same"
+        return jobs
 
     def run(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -283,6 +285,30 @@ def test_nothing_is_swept_while_the_store_cannot_be_read(chains: World) -> None:
     chains.sweep()
     assert chains.left == {"full1", "full2", "inc2"}
     assert chains.incidents == {}
+
+
+@pytest.mark.parametrize("is_mounted", [False, True], ids=["no container", "empty container"])
+def test_a_deletion_during_an_outage_fails_and_is_repeated_later(world: World, is_mounted: bool) -> None:
+    world.add("full", 1)
+    world.add("failed", 1, status="FAILED", container="other", fault={"message": "disk full"})
+    job = request_delete_backup(world.site, "p", "full")
+    away = world.store.with_name("away")
+    world.store.rename(away)
+    (world.store / "c" if is_mounted else world.store).mkdir(parents=True)
+    world.run([job])
+    (row,) = world.read(Backup, id="full")
+    assert row.status == "DELETE_FAILED" and "shows nothing in container c" in row.fault["message"]
+    assert world.read(Removal) == []
+    shutil.rmtree(world.store)
+    away.rename(world.store)
+    job = request_delete_backup(world.site, "p", "full")
+    asyncio.run(begin_job(world.site, job.id))
+    for _ in range(2):  # the service was killed before it recorded the end
+        assert asyncio.run(run_step(world.site, job.id, job.kind, 0)) is None
+    asyncio.run(settle_job(world.site, job.id, None))
+    world.run([request_delete_backup(world.site, "p", "failed")])
+    assert not world.read(Backup, deleted=None), "a failed backup may have left nothing in the store"
+    assert set(world.site.stores.default.folders("c")) == set()
 
 
 def test_missing_manifests_let_nothing_go(chains: World) -> None:
@@ -546,7 +572,7 @@ def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
 def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr(
-        "strongroom.flows.chores.retention.take_turn", lambda site, key, jump: looked.append(key) or take_turn(site, key)
+        "strongroom.flows.chores.retention.find_work", lambda site, keys: looked.extend(keys) or find_work(site, keys)
     )
     retain(chains.site)
     with chains.site.catalog.write() as session:  # the marks are older than the slack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -49,10 +50,37 @@ def detach_all(session: Session, policy: Policy) -> None:
         detach(session, attachment)
 
 
-def read_detached(session: Session, database_id: str) -> datetime | None:
-    """When a policy of its own was last detached from the database; None: never."""
-    fact = session.get(Fact, f"{_DETACHED}{database_id}")
-    return datetime.fromisoformat(fact.value) if fact else None
+class Attachments:
+    """The policies of many databases, read with three queries."""
+
+    def __init__(self, session: Session, databases: Collection[Database]) -> None:
+        """Read those that may apply to the databases."""
+        keys = {"", *(key for row in databases for key in (row.id, owner_id(row)))}
+        projects = {row.project for row in databases}
+        rows = select(Attachment).where(Attachment.project.in_(projects), Attachment.database_id.in_(keys))
+        self._rows = {(row.project, row.database_id): row for row in session.scalars(rows)}
+        facts = select(Fact).where(Fact.key.in_({f"{_DETACHED}{key}" for key in keys if key}))
+        self._detached = {fact.key.removeprefix(_DETACHED): datetime.fromisoformat(fact.value) for fact in session.scalars(facts)}
+        used = select(Policy).where(Policy.id.in_({row.policy_id for row in self._rows.values()}))
+        self._policies = {policy.id: policy for policy in session.scalars(used)}
+
+    def find(self, project: str, database_id: str) -> Attachment | None:
+        """The attachment of the database or, if it has none, of its project."""
+        return self._rows.get((project, database_id)) or self._rows.get((project, ""))
+
+    def policy_of(self, database: Database) -> Policy | None:
+        """The policy that applies, as ``policy_of`` finds it."""
+        attachment = self.find(database.project, owner_id(database))
+        return self._policies.get(attachment.policy_id) if attachment is not None else None
+
+    def since(self, database: Database) -> datetime | None:
+        """Since when this policy applies; None: none does. The project's, only since the database has none of its own."""
+        owner = owner_id(database)
+        attachment = self.find(database.project, owner)
+        if attachment is None:
+            return None
+        detached = self._detached.get(owner) if not attachment.database_id else None
+        return max(attachment.created, detached) if detached else attachment.created
 
 
 def find_policy(session: Session, project: str, ref: str) -> Policy:

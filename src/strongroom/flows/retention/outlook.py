@@ -175,7 +175,7 @@ def _find_brake(session: Session, site: Site, holdings: Holdings) -> Brake | Non
     change = find_change(holdings, seen, now())
     if not change.marked:
         return None
-    due = find_due(session, holdings.backups, holdings.marks, change)
+    due = find_due(holdings, change)
     expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
     return find_brake(session, holdings, holdings.to_history(seen), expired, jump=site.watch.jump)
 

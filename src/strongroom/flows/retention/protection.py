@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Incident, Instance, Policy, now
-from strongroom.catalog.policies import Database, close_incident, open_incident, policy_of
+from strongroom.catalog.policies import Attachments, Database, close_incident, open_incident
 from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.holdings import GOING, describe_backup
@@ -61,7 +61,7 @@ _COLUMNS = (
     Backup.finished,
 )
 """What a status rests on. Rows of these take a fifth of the time and memory of whole backups."""
-_TOGETHER = 200
+_TOGETHER = 50
 """Databases whose backups are read together: memory does not grow with their number."""
 
 
@@ -121,7 +121,8 @@ def show_protection(site: Site, project: str | None) -> Overview:
     """The status of all existing databases of the project (None: of all projects)."""
     at = now()
     with site.catalog.read() as session:
-        found = [_assess(session, subject, at) for subject in _list_subjects(session, site, project)]
+        incidents = _list_incidents(session, project)
+        found = [_assess(one, incidents.get(one.database.id, []), at) for one in _list_subjects(session, site, project)]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
     found.sort(key=lambda one: (order.index(one.level), one.project_id, one.name, one.id))
     level = worst(one.level for one in found)
@@ -176,8 +177,9 @@ def _list_subjects(session: Session, site: Site, project: str | None) -> Iterato
     for at in range(0, len(databases), _TOGETHER):
         together = databases[at : at + _TOGETHER]
         backups = _read_backups(session, [row.id for row in together])
+        attachments = Attachments(session, together)
         for row in together:
-            yield _make(session, site, row, backups.get(row.id, []), states.get(row.id))
+            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id))
 
 
 def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
@@ -191,8 +193,9 @@ def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup
     return found
 
 
-def _make(session: Session, site: Site, database: Database, backups: Sequence[Backup], state: ScheduleState | None) -> _Subject:
-    policy = policy_of(session, database)
+def _make(
+    site: Site, database: Database, policy: Policy | None, backups: Sequence[Backup], state: ScheduleState | None
+) -> _Subject:
     present, read = find_facts(site, backups)
     history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
     failed = state.last_run if state is not None and state.last_run is not None and state.last_run.outcome == "failed" else None
@@ -215,11 +218,18 @@ def _make(session: Session, site: Site, database: Database, backups: Sequence[Ba
     return _Subject(database, policy, state, subject)
 
 
-def _assess(session: Session, one: _Subject, at: datetime) -> Protection:
+def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:
+    """The open incidents, by database. There are few."""
+    query = select(Incident).where(Incident.closed.is_(None)).order_by(Incident.opened)
+    found: dict[str, list[Incident]] = {}
+    for incident in session.scalars(query if project is None else query.where(Incident.project == project)):
+        found.setdefault(incident.database_id, []).append(incident)
+    return found
+
+
+def _assess(one: _Subject, incidents: Sequence[Incident], at: datetime) -> Protection:
     database, subject = one.database, one.subject
     findings = judge(subject, at)
-    is_open = (Incident.database_id == database.id, Incident.closed.is_(None))
-    incidents = list(session.scalars(select(Incident).where(*is_open).order_by(Incident.opened)))
     remedies = {incident.condition: incident.remedy for incident in incidents}
     history = subject.history
     good = [backup for backup in history.backups if history.is_good(backup)]
