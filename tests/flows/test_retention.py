@@ -30,6 +30,7 @@ from strongroom.catalog import (
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
 from strongroom.flows import Site, hold_backup, open_site, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
+from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
@@ -270,6 +271,23 @@ def test_imported_backups_keep_their_objects(world: World) -> None:
     world.run([job for job in world.read(Job) if job.finished is None])
     assert {row.id for row in world.read(Backup, deleted=None)} == {"linked", "full"}
     assert set(world.site.stores.default.folders("c")) == {"theirs", "linked", "full"}
+
+
+def test_what_a_registered_backup_refers_to_is_kept(chains: World) -> None:
+    """As after ``backup create --restore-from``: a backup without objects of its own."""
+    source = {"artifact": {"container": "c", "id": "inc0"}}
+    chains.add("again", 0, status="RESTORED", source=source, instance_id=None)
+    chains.turn()
+    assert chains.marked == {"inc1"}
+    outlook = show_retention(chains.site, "p", "orders")
+    assert next(b for b in outlook.backups if b.id == "inc0").reasons == ["registered as another backup"]
+    discard_backup(chains.site, "p", "inc0")
+    chains.age()
+    with chains.site.catalog.write() as session:
+        job = new_job(session, "p", "verify", backup=session.get_one(Backup, "again"))
+    assert "inc0" not in {job.backup_id for job in chains.turn()}, "it is being read"
+    asyncio.run(settle_job(chains.site, job.id, {"code": "Cancelled", "message": "", "remedy": ""}))
+    assert {job.backup_id for job in chains.turn()} == {"inc0"}, "a person deleted it"
 
 
 def test_nothing_is_swept_while_the_store_cannot_be_read(chains: World) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, defer
 from strongroom.catalog import Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
 from strongroom.catalog.find import unfinished_jobs
 from strongroom.catalog.policies import Attachments, Database
+from strongroom.flows.backups.sources import find_registered
 from strongroom.flows.backups.verification import level_of
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import list_holds
@@ -56,6 +57,8 @@ class Holdings:
     """Those that exist, with those that are being deleted."""
     marks: dict[str, Expiration]
     holds: frozenset[str]
+    registered: frozenset[str]
+    """Those whose artifact another backup refers to: the rules keep them, a person may delete them."""
     in_use: frozenset[str]
     """Those that a running job writes or reads."""
     served: int
@@ -82,7 +85,7 @@ class Holdings:
 
     def decide(self, history: History, at: datetime, spec: PolicySpec) -> dict[str, Decision]:
         """What the rules of the policy make of them. Jobs that read a backup stop its removal, not its mark."""
-        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds)
+        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds | self.registered)
 
 
 def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:
@@ -121,6 +124,7 @@ class Shared:
 
     held: frozenset[str]
     """Backups that people hold."""
+    registered: frozenset[str]
     in_use: frozenset[str]
     served: int
     """How many seconds the service has run."""
@@ -128,7 +132,10 @@ class Shared:
 
 def load_shared(session: Session) -> Shared:
     """Read it."""
-    return Shared(frozenset(list_holds(session)), list_used(session), read_served(session))
+    registered = find_registered(session)
+    used = list_used(session)
+    used |= {registered[key] for key in used if key in registered}
+    return Shared(frozenset(list_holds(session)), frozenset(registered.values()), used, read_served(session))
 
 
 def load_holdings(session: Session, database_id: str) -> Holdings:
@@ -173,6 +180,7 @@ def _make_all(
             backups=rows,
             marks={backup.id: marks[backup.id] for backup in rows if backup.id in marks},
             holds=shared.held | {backup.id for backup in rows if backup.protected},
+            registered=shared.registered,
             in_use=shared.in_use,
             served=shared.served,
             nominal=_find_nominal_times(rows, due.get(key, {}), policy.spec.spread) if policy and key in due else {},
@@ -189,6 +197,7 @@ def of_nobody(backups: tuple[Backup, ...], marks: dict[str, Expiration], shared:
         backups=backups,
         marks=marks,
         holds=shared.held,
+        registered=shared.registered,
         in_use=shared.in_use,
         served=shared.served,
         nominal={},
