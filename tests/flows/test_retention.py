@@ -290,6 +290,19 @@ def test_what_a_registered_backup_refers_to_is_kept(chains: World) -> None:
     assert {job.backup_id for job in chains.turn()} == {"inc0"}, "a person deleted it"
 
 
+def test_the_clock_of_a_host_does_not_make_a_new_backup_old(world: World) -> None:
+    """Times of a backup are those of its host, whose clock may have stood still; who requested it had the right time."""
+    for name, days in (("before", 3), ("new", 2), ("newest", 1)):
+        world.add(name, days)
+    with world.site.catalog.write() as session:
+        for row in (session.get_one(Backup, "new"), session.get_one(Backup, "newest")):
+            row.started = row.finished = row.created - 3000 * DAY
+    world.add_policy(keep_last=2)
+    world.turn()
+    assert world.marked == {"before"}
+    assert status(world).newest == (TODAY - DAY).isoformat().replace("+00:00", "Z")
+
+
 def test_nothing_is_swept_while_the_store_cannot_be_read(chains: World) -> None:
     chains.turn()
     chains.age()

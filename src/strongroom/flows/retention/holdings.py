@@ -19,7 +19,7 @@ from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import list_holds
 from strongroom.protection.backups import History, KnownBackup, State
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.retention import Decision, decide
+from strongroom.protection.retention import FUTURE, Decision, decide
 
 GOING = ("DELETING", "DELETE_FAILED", "DELETED")
 _UNUSED = [defer(column) for column in (Backup.profile, Backup.witness, Backup.positions, Backup.pages, Backup.description)]
@@ -91,6 +91,9 @@ class Holdings:
 def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:
     """A backup as the rules see it. ``nominal``: nominal times of the runs that took backups."""
     begin = backup.started or backup.created
+    point = backup.finished or begin
+    if backup.created - begin > FUTURE:  # the clock of its host was behind: a backup does not begin before it is requested
+        begin, point = backup.created, max(point, backup.created)
     is_own = backup.source is None and backup.status != "RESTORED"
     state = State.STORED
     if backup.status in Backup.RUNNING:
@@ -103,7 +106,7 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
     return KnownBackup(
         id=backup.id,
         started=nominal.get(backup.id, begin),
-        point=backup.finished or begin,
+        point=point,
         parent=backup.parent_id,
         state=state,
         damaged=verified is not None and not verified["ok"],
