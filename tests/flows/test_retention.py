@@ -30,7 +30,7 @@ from strongroom.catalog import (
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
 from strongroom.flows import Site, hold_backup, open_site, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
-from strongroom.flows.jobs import new_job
+from strongroom.flows.jobs import new_job, request_cancel
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
@@ -288,6 +288,23 @@ def test_what_a_registered_backup_refers_to_is_kept(chains: World) -> None:
     assert "inc0" not in {job.backup_id for job in chains.turn()}, "it is being read"
     asyncio.run(settle_job(chains.site, job.id, {"code": "Cancelled", "message": "", "remedy": ""}))
     assert {job.backup_id for job in chains.turn()} == {"inc0"}, "a person deleted it"
+
+
+def test_who_cancels_a_deletion_in_the_queue_gets_the_backups_back(chains: World) -> None:
+    chains.turn()
+    chains.age()
+    jobs = {job.backup_id: job for job in chains.turn()}
+    request_cancel(chains.site, "p", jobs["full0"].id)
+    assert chains.marked == {"inc1"}
+    hold_backup(chains.site, "p", "inc0", reason="audit")
+    chains.run([jobs["inc1"]])
+    chains.sweep()
+    assert chains.left == {"full0", "inc0", "full1", "full2", "inc2"}
+    job = request_delete_backup(chains.site, "p", "inc2")
+    asyncio.run(begin_job(chains.site, job.id))
+    asyncio.run(settle_job(chains.site, job.id, {"code": "StorageError", "message": "", "remedy": ""}))
+    request_cancel(chains.site, "p", request_delete_backup(chains.site, "p", "inc2").id)
+    assert chains.read(Backup, id="inc2")[0].status == "DELETE_FAILED", "some of its objects may be gone"
 
 
 def test_the_clock_of_a_host_does_not_make_a_new_backup_old(world: World) -> None:
