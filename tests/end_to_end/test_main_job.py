@@ -134,7 +134,7 @@ def test_deleting_leaves_nothing_behind(service: Service) -> None:
         service.call("DELETE", f"/backups/{full['id']}")
     assert refused.value.status == 409
     assert child["id"] in refused.value.message
-    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true").headers["Strongroom-Job"])
+    service.wait(service.call("DELETE", f"/backups/{full['id']}", cascade="true", now="true").headers["Strongroom-Job"])
     assert service.objects("mine") == []
     assert service.objects("other") == []
     assert service.get("/backups")["backups"] == []
