@@ -85,7 +85,7 @@ def _require_shown(site: Site, job_id: str, store: Store, backup: Backup) -> Non
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     backup = backup_of(session, job)
     links = [link for link in (*descendants_of(session, backup.id), backup) if link.status == "DELETING"]
-    if failure is not None and job.started is None:  # cancelled in the queue: nothing of them was removed
+    if failure is not None and failure["code"] == "Cancelled" and job.started is None:  # in the queue: nothing was removed
         whole = [link for link in links if link.fault is None]  # others were to be deleted before, and may be removed in part
         unmark(session, whole)
         for link in whole:
