@@ -74,6 +74,16 @@ def test_a_deletion_says_that_it_can_be_taken_back(run: Run, canned: Canned) -> 
     assert canned.asked[-2][2] == "now=true"
 
 
+@pytest.mark.parametrize(("trashed", "status"), [(True, "deleted"), (False, "expired")])
+def test_a_list_shows_which_backups_go(run: Run, canned: Canned, trashed: bool, status: str) -> None:
+    canned.on("GET", "/backups", (200, {"backups": [BACKUP, {**BACKUP, "name": "old", "sweep_at": SWEEP, "trashed": trashed}]}))
+    listed = run("backup", "list")
+    lines = {line.split()[0]: line.split() for line in listed.stdout.splitlines() if " " in line}
+    assert status in lines["old"] and status not in lines[BACKUP["name"]]
+    assert "2 restorable" in listed.stderr and "1 deleted or expired" in listed.stderr
+    assert run("backup", "list", "-f", "value", "-c", "status").stdout == "COMPLETED\nCOMPLETED\n"
+
+
 def test_a_simulation_shows_what_would_go(run: Run, canned: Canned) -> None:
     canned.on("GET", "/retention/orders", (200, {"retention": OUTLOOK}))
     ran = run("retention", "show", "orders", "--at", "2027-03-01", "--policy", "silver")

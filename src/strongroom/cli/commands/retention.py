@@ -98,10 +98,10 @@ def _summarize(found: Mapping[str, Any]) -> list[str]:
     if found["policy"] is None:
         return ["No policy applies: all backups are kept."]
     would = "would be " if found["simulated"] else ""
-    when = f" at {moment(found['at'])} UTC" if found["simulated"] else ""
+    gone = f"expired at {moment(found['at'])} UTC" if found["simulated"] else "deleted or expired"
     lines = [
         f"Policy {found['policy']}: {found['rules']}.",
-        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({size(found['expired_bytes'])}) expired{when}.",
+        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({size(found['expired_bytes'])}) {gone}.",
     ]
     if found["lost"]:
         lines.append(f"No longer restorable then: {', '.join(moment(point) for point in found['lost'])}.")
@@ -158,7 +158,7 @@ STATUS = [
     Column("Chain", "chain", right=True, rank=6),
     When("Next run", "next_run", rank=3),
     Column("Because", "conditions", _conditions),
-    Column("Remedy", "conditions", _remedies, rank=2),
+    Column("Remedy", "conditions", _remedies),
     Column("Incidents", "incidents", _incidents, rank=7),
 ]
 

@@ -24,9 +24,9 @@ from strongroom.flows.outcomes import settle_deletion
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import refuse_if_held
-from strongroom.flows.retention.marks import Cause, grace_of, mark
+from strongroom.flows.retention.marks import Cause, grace_of, mark, unmark
 from strongroom.flows.site import Site
-from strongroom.flows.status import move_backups
+from strongroom.flows.status import move_backup, move_backups
 from strongroom.flows.steps import backup_of, load_job
 from strongroom.identity import asker
 from strongroom.storage import Store
@@ -84,9 +84,15 @@ def _require_shown(site: Site, job_id: str, store: Store, backup: Backup) -> Non
 
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     backup = backup_of(session, job)
-    for link in [*descendants_of(session, backup.id), backup]:
-        if link.status == "DELETING":
-            settle_deletion(session, link, failure, job.asked_by)
+    links = [link for link in (*descendants_of(session, backup.id), backup) if link.status == "DELETING"]
+    if failure is not None and failure["code"] == "Cancelled" and job.started is None:  # in the queue: nothing was removed
+        whole = [link for link in links if link.fault is None]  # others were to be deleted before, and may be removed in part
+        unmark(session, whole)
+        for link in whole:
+            move_backup(link, "COMPLETED" if link.source is None else "RESTORED")
+        links = [link for link in links if link not in whole]
+    for link in links:
+        settle_deletion(session, link, failure, job.asked_by)
 
 
 def discard_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job | None:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import case, or_, select
+from sqlalchemy import ColumnElement, case, or_, select
 from sqlalchemy.orm import Session, defer
 
 from strongroom.catalog import Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
 from strongroom.catalog.find import unfinished_jobs
 from strongroom.catalog.policies import Attachments, Database
+from strongroom.flows.backups.sources import find_registered
 from strongroom.flows.backups.verification import level_of
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import list_holds
 from strongroom.protection.backups import History, KnownBackup, State
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.retention import Decision, decide
+from strongroom.protection.retention import FUTURE, Decision, decide
 
 GOING = ("DELETING", "DELETE_FAILED", "DELETED")
 _UNUSED = [defer(column) for column in (Backup.profile, Backup.witness, Backup.positions, Backup.pages, Backup.description)]
@@ -56,6 +57,8 @@ class Holdings:
     """Those that exist, with those that are being deleted."""
     marks: dict[str, Expiration]
     holds: frozenset[str]
+    registered: frozenset[str]
+    """Those whose artifact another backup refers to: the rules keep them, a person may delete them."""
     in_use: frozenset[str]
     """Those that a running job writes or reads."""
     served: int
@@ -82,12 +85,15 @@ class Holdings:
 
     def decide(self, history: History, at: datetime, spec: PolicySpec) -> dict[str, Decision]:
         """What the rules of the policy make of them. Jobs that read a backup stop its removal, not its mark."""
-        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds)
+        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds | self.registered)
 
 
 def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:
     """A backup as the rules see it. ``nominal``: nominal times of the runs that took backups."""
     begin = backup.started or backup.created
+    point = backup.finished or begin
+    if backup.created - begin > FUTURE:  # the clock of its host was behind: a backup does not begin before it is requested
+        begin, point = backup.created, max(point, backup.created)
     is_own = backup.source is None and backup.status != "RESTORED"
     state = State.STORED
     if backup.status in Backup.RUNNING:
@@ -100,7 +106,7 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
     return KnownBackup(
         id=backup.id,
         started=nominal.get(backup.id, begin),
-        point=backup.finished or begin,
+        point=point,
         parent=backup.parent_id,
         state=state,
         damaged=verified is not None and not verified["ok"],
@@ -110,12 +116,18 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
     )
 
 
+def belongs_to(database_id: str) -> ColumnElement[bool]:
+    """Whether a backup is of this instance or cluster."""
+    return or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What the catalog knows for all databases together."""
 
     held: frozenset[str]
     """Backups that people hold."""
+    registered: frozenset[str]
     in_use: frozenset[str]
     served: int
     """How many seconds the service has run."""
@@ -123,13 +135,16 @@ class Shared:
 
 def load_shared(session: Session) -> Shared:
     """Read it."""
-    return Shared(frozenset(list_holds(session)), list_used(session), read_served(session))
+    registered = find_registered(session)
+    used = list_used(session)
+    used |= {registered[key] for key in used if key in registered}
+    return Shared(frozenset(list_holds(session)), frozenset(registered.values()), used, read_served(session))
 
 
 def load_holdings(session: Session, database_id: str) -> Holdings:
     """What the catalog knows of the backups of an instance or a cluster."""
-    of_it = or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
-    existing = select(Backup).where(of_it, Backup.deleted.is_(None)).order_by(Backup.created, Backup.id).options(*_UNUSED)
+    own = select(Backup).where(belongs_to(database_id), Backup.deleted.is_(None))
+    existing = own.order_by(Backup.created, Backup.id).options(*_UNUSED)
     backups = {database_id: list(session.scalars(existing))}
     return _make_all(session, [database_id], backups, load_shared(session))[database_id]
 
@@ -168,6 +183,7 @@ def _make_all(
             backups=rows,
             marks={backup.id: marks[backup.id] for backup in rows if backup.id in marks},
             holds=shared.held | {backup.id for backup in rows if backup.protected},
+            registered=shared.registered,
             in_use=shared.in_use,
             served=shared.served,
             nominal=_find_nominal_times(rows, due.get(key, {}), policy.spec.spread) if policy and key in due else {},
@@ -184,6 +200,7 @@ def of_nobody(backups: tuple[Backup, ...], marks: dict[str, Expiration], shared:
         backups=backups,
         marks=marks,
         holds=shared.held,
+        registered=shared.registered,
         in_use=shared.in_use,
         served=shared.served,
         nominal={},
@@ -198,10 +215,10 @@ def find_last_policy(attachments: Attachments, database: Database | None) -> tup
     policy = attachments.policy_of(database) if database else None
     if database is None or policy is None:
         return None, now()
-    attached = attachments.find(database.project, database.id)
-    if attached is None or (database.deleted is not None and attached.created > database.deleted):
+    since = attachments.since(database)
+    if since is None or (database.deleted is not None and since > database.deleted):
         return None, now()
-    return policy, max(policy.updated, attached.created)
+    return policy, max(policy.updated, since)
 
 
 def list_used(session: Session) -> frozenset[str]:

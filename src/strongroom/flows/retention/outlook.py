@@ -106,7 +106,7 @@ def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = 
     decisions = holdings.decide(later, at or moment, spec)
     reasons = {key: decision.reasons for key, decision in decisions.items()}
     reasons |= {b.id: ("failed, and complete in the store: a person decides",) for b in holdings.judged if b.id not in reasons}
-    ends = find_ends(history, spec, applied.plan, moment, holdings.holds) if at is None else {}
+    ends = find_ends(history, spec, applied.plan, moment, holdings.holds | holdings.registered) if at is None else {}
     return _describe(
         holdings, database, applied, at or moment, reasons, ends, waiting, ending, history=history, simulated=bool(at or policy)
     )
@@ -234,9 +234,12 @@ def _describe_fate(
     if reasons is None:  # a person deleted it, or it is being removed
         why = [mark.reason if mark else "is being deleted"]
     elif reasons:
-        why = [_name(reason, names) for reason in reasons]
+        held = backup.id in holdings.holds
+        why = [_name(reason, names) for reason in reasons if held or reason != "hold"]
     else:
         why = [mark.reason if mark else f"no rule keeps it ({describe_rules(spec)})" if spec else ""]
+    if backup.id in holdings.registered:
+        why.append("registered as another backup")
     if backup.id in holdings.in_use:
         why.append("in use by a job")
     kept = bool(reasons)

@@ -103,7 +103,7 @@ class Protection(_Model):
     newest_verified: str | None = Field(description="The newest moment whose whole chain was verified.")
     restorable: int = Field(description="Backups that can be restored.")
     chain: int = Field(description="Number of backups in the chain of the newest.")
-    max_age: str | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
+    max_age: int | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
     next_run: str | None
     read_at: str | None = Field(description="When its store was last read completely.")
     incidents: list[IncidentView]
@@ -218,6 +218,7 @@ def _make(
         last_error=failed.reason if failed else "",
         last_remedy="",
         pause=pause,
+        policy=policy.name if policy else "POLICY",
     )
     return _Subject(database, policy, state, subject)
 
@@ -257,7 +258,7 @@ def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold
         newest_verified=_iso(newest_proof(history, at)),
         restorable=len(good),
         chain=len(history.list_chain(newest)) if newest else 0,
-        max_age=f"{int(limit.total_seconds())}" if limit is not None and limit < NO_LIMIT else None,
+        max_age=int(limit.total_seconds()) if limit is not None and limit < NO_LIMIT else None,
         next_run=_iso(one.state.next_run) if one.state and not one.state.is_paused else None,
         read_at=_iso(subject.facts_at),
         incidents=[
