@@ -21,7 +21,7 @@ from strongroom.datastores.postgresql.archive.files import assemble_files
 from strongroom.datastores.postgresql.archive.records import TransactionEnd
 from strongroom.datastores.postgresql.archive.scanner import WalScanner
 from strongroom.datastores.postgresql.files.lsn import list_segments, parse_lsn
-from strongroom.datastores.postgresql.files.wal import History, address
+from strongroom.datastores.postgresql.files.wal import History, find_address
 from strongroom.errors import LogTaken, StorageFull
 from strongroom.storage import Stat, Store
 from support import processes
@@ -302,7 +302,7 @@ def test_data_of_an_older_copy_is_another_series(server: Server, store: Store) -
     assert len(causes) == 1
     assert "before the end of the archive" in causes[0]
     require_files(store, server, 1, timeline)
-    assert address(list_segments(1, stored, stored + 1, SIZE)[0], SIZE) <= stored
+    assert find_address(list_segments(1, stored, stored + 1, SIZE)[0], SIZE) <= stored
 
 
 def test_other_wal_at_the_same_place_is_another_series(server: Server, store: Store) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from strongroom.datastores.postgresql.archive.records import RecordDamaged, RestorePoint, TransactionEnd, parse_record
 from strongroom.datastores.postgresql.archive.scanner import WalScanner
 from strongroom.datastores.postgresql.files import lsn
-from strongroom.datastores.postgresql.files.wal import History, Unfit, address
+from strongroom.datastores.postgresql.files.wal import History, Unfit, find_address
 from support import processes
 from support.own_postgresql import OwnPostgreSQL
 
@@ -86,7 +86,7 @@ def _write_wal(place: Path) -> Wal:
     folder = own.data / "pg_wal"
     names = sorted(path.name for path in folder.iterdir() if first <= path.name <= last and len(path.name) == 24)
     data = b"".join((folder / name).read_bytes() for name in names)
-    start = address(first, SIZE)
+    start = find_address(first, SIZE)
     span = (f"--start={lsn.format_lsn(start)}", f"--end={lsn.format_lsn(start + len(data))}")
     return Wal(system, start, data, own.command("pg_waldump", f"--path={folder}", *span))
 

@@ -53,11 +53,11 @@ PLAN = [
     Column("Refused", "refused", _format_refusals),
     Column("Adopted", "adopted"),
     Column("Nodes", "nodes"),
-    Column("Data", "bytes", size),
-    Column("Previous data", "old_bytes", size),
-    Column("Backups", "backups", _names),
-    Column("Removed after", "sweep_at", moment),
-    Column("Cancels", "jobs", _jobs),
+    Column("Data", "bytes", format_size),
+    Column("Previous data", "old_bytes", format_size),
+    Column("Backups", "backups", _format_names),
+    Column("Removed after", "sweep_at", format_moment),
+    Column("Cancels", "jobs", _format_jobs),
     Column("Final backup first", "final_backup"),
     Column("Remaining backups", "kept"),
     Column("Newest", "newest", _format_kept),
@@ -106,8 +106,8 @@ def describe_plan(plan: Mapping[str, Any]) -> list[str]:
         lines = [f"{name} is adopted: only its record is deleted. Its server keeps running, and its data is not changed."]
     else:
         nodes = f" with its nodes {', '.join(plan['nodes'])}" if plan["nodes"] else ""
-        old = f", and {size(plan['old_bytes'])} of previous data that restores kept" if plan["old_bytes"] else ""
-        lines = [f"This stops {name}{nodes} and deletes {size(plan['bytes'])} of data{old}."]
+        old = f", and {format_size(plan['old_bytes'])} of previous data that restores kept" if plan["old_bytes"] else ""
+        lines = [f"This stops {name}{nodes} and deletes {format_size(plan['bytes'])} of data{old}."]
     if plan.get("final_backup"):
         lines.insert(0, "A full backup is taken first; nothing is deleted unless it is complete.")
     if plan["jobs"]:

@@ -132,7 +132,7 @@ class MonitoringCommand(TyperCommand):
             describe = getattr(error, "format_message", None)  # of wrong arguments; versions of typer have several classes
             if not is_check or describe is None:
                 raise
-            typer.echo(f"UNKNOWN: {safe(describe())}")
+            typer.echo(f"UNKNOWN: {escape(describe())}")
             raise typer.Exit(_UNKNOWN) from None
 
 
@@ -174,7 +174,7 @@ def command(
 
             Remarks.quiet = quiet
             who: dict[str, Any] = {"url": url, "project": project, "username": username, "os_cloud": os_cloud}
-            who |= {"auth_password_file": auth_password_file} | _given_before(context)
+            who |= {"auth_password_file": auth_password_file} | _find_given_before(context)
             with handle_errors() if not (monitoring and arguments[monitoring]) else report_errors():
                 client = Client(
                     who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
@@ -231,10 +231,10 @@ def report_errors() -> Iterator[None]:
         try:
             yield
         except Unavailable as error:
-            typer.echo(f"CRITICAL: {safe(error.message)}")
+            typer.echo(f"CRITICAL: {escape(error.message)}")
             raise typer.Exit(_CRITICAL) from None
         except StrongroomError as error:
-            typer.echo(f"UNKNOWN: {safe(error.message)}")
+            typer.echo(f"UNKNOWN: {escape(error.message)}")
             raise typer.Exit(_UNKNOWN) from None
 
 

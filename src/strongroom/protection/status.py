@@ -208,11 +208,11 @@ def _check_runs(subject: Subject, now: datetime) -> Finding | None:
     return Finding(Condition.FAILING, Level.WARNING, f"the last run failed: {subject.last_error}", subject.last_remedy)
 
 
-def _is_unverified(subject: Subject, now: datetime) -> Finding | None:
+def _check_verification(subject: Subject, now: datetime) -> Finding | None:
     newest = _newest_good(subject.history, now)
     if subject.limits is None or not subject.limits.needs_proof or newest is None:
         return None
-    proof = newest_proof(subject.history, now)
+    proof = find_newest_proof(subject.history, now)
     remedy = f"strongroom backup verify {newest.id[:8]} --prepare"
     if proof is None:
         return Finding(Condition.UNVERIFIED, Level.WARNING, "no backup was verified", remedy)

@@ -32,7 +32,7 @@ from strongroom.api.http.caller import (
     reply,
 )
 from strongroom.api.http.fields import FinalBackup, Segment, View
-from strongroom.api.instances.views import OneInstance, views
+from strongroom.api.instances.views import OneInstance, make_views
 from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported

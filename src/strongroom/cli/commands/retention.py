@@ -91,17 +91,17 @@ def show(
 
 def _note_holds(holds: Sequence[Mapping[str, Any]]) -> None:
     for hold in holds:
-        note(f"The hold of backup {hold['backup']} ends {moment(hold['until'])} UTC: {hold['reason']}.")
+        note(f"The hold of backup {hold['backup']} ends {format_moment(hold['until'])} UTC: {hold['reason']}.")
 
 
 def _summarize(found: Mapping[str, Any]) -> list[str]:
     if found["policy"] is None:
         return ["No policy applies: all backups are kept."]
     would = "would be " if found["simulated"] else ""
-    gone = f"expired at {moment(found['at'])} UTC" if found["simulated"] else "deleted or expired"
+    gone = f"expired at {format_moment(found['at'])} UTC" if found["simulated"] else "deleted or expired"
     lines = [
         f"Policy {found['policy']}: {found['rules']}.",
-        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({size(found['expired_bytes'])}) {gone}.",
+        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({format_size(found['expired_bytes'])}) {gone}.",
     ]
     if found["lost"]:
         lines.append(f"No longer restorable then: {', '.join(format_moment(point) for point in found['lost'])}.")
@@ -157,9 +157,9 @@ STATUS = [
     Column("Restorable", "restorable", right=True, rank=5),
     Column("Chain", "chain", right=True, rank=6),
     When("Next run", "next_run", rank=3),
-    Column("Because", "conditions", _conditions),
-    Column("Remedy", "conditions", _remedies),
-    Column("Incidents", "incidents", _incidents, rank=7),
+    Column("Because", "conditions", _format_conditions),
+    Column("Remedy", "conditions", _format_remedies),
+    Column("Incidents", "incidents", _format_incidents, rank=7),
 ]
 
 

@@ -235,7 +235,7 @@ def _describe_fate(
         why = [mark.reason if mark else "is being deleted"]
     elif reasons:
         held = backup.id in holdings.holds
-        why = [_name(reason, names) for reason in reasons if held or reason != "hold"]
+        why = [_name_backup(reason, names) for reason in reasons if held or reason != "hold"]
     else:
         why = [mark.reason if mark else f"no rule keeps it ({describe_rules(spec)})" if spec else ""]
     if backup.id in holdings.registered:

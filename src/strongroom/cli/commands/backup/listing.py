@@ -71,8 +71,8 @@ LIST = [
     Column("Instance", "instance_name", rank=1),
     Column("Kind", "kind", rank=3),
     Status("Status", "status"),
-    Column("Data", "data_size", size, right=True, rank=7),
-    Column("Stored", "stored_size", size, right=True, rank=2),
+    Column("Data", "data_size", format_size, right=True, rank=7),
+    Column("Stored", "stored_size", format_size, right=True, rank=2),
     Ratio("Ratio", "ratio", right=True, rank=9),
     Column("Time", "seconds", format_duration, right=True, rank=8),
     State("Verified", "state"),
@@ -149,4 +149,4 @@ def _format_total(backups: Sequence[Backup]) -> str:
     harm = f", {damaged} of a damaged database" if damaged else ""
     marked = sum(1 for backup in backups if backup.get("sweep_at"))
     going = f", {marked} deleted or expired" if marked else ""
-    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified{harm}{going}."
+    return f"{len(backups)} backups ({format_size(stored)} in the store), {good} restorable, {verified} verified{harm}{going}."

@@ -29,7 +29,7 @@ from strongroom.datastores.innodb.binlog.header import (
 )
 from strongroom.datastores.innodb.binlog.packets import Disconnected, Packets, split
 from strongroom.datastores.innodb.binlog.pieces import PIECE, Piece, Position
-from strongroom.datastores.innodb.connection import explain_refusals, parts, query, where
+from strongroom.datastores.innodb.connection import describe_server, explain_refusals, query, split_error
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ConfigurationError, LineageChanged, LogCorrupt, ServerFailed, StrongroomError, WalGone
 
@@ -161,7 +161,7 @@ class DumpReader:
                 yield from self._read_event(packets)
         except Disconnected as error:
             if not self._stopped.is_set():
-                raise ServerFailed(f"the binary log of {where(self._server)} cannot be read: {error}") from None
+                raise ServerFailed(f"the binary log of {describe_server(self._server)} cannot be read: {error}") from None
         finally:
             self._connection._force_close()  # type: ignore[attr-defined]  # the server notices, and ends its thread
 
@@ -180,11 +180,11 @@ class DumpReader:
         try:
             self._connection._read_packet()  # type: ignore[no-untyped-call]
         except pymysql.OperationalError as error:
-            code, text = parts(error)
+            code, text = split_error(error)
             if code not in _NO_RIGHT:
                 raise
             raise ConfigurationError(
-                f"the account of {where(self._server)} may not read the binary log: {text}",
+                f"the account of {describe_server(self._server)} may not read the binary log: {text}",
                 remedy="GRANT REPLICATION SLAVE ON *.* to it.",
             ) from None
 
@@ -215,7 +215,7 @@ class DumpReader:
             if not left:
                 packets.finish()
                 if crc and not crc.is_right:
-                    raise LogCorrupt(f"the event at {start} of {where(self._server)} has a wrong checksum")
+                    raise LogCorrupt(f"the event at {start} of {describe_server(self._server)} has a wrong checksum")
                 self._at += header.length
                 if header.kind == FORMAT:
                     self._note_format(data)
@@ -224,7 +224,7 @@ class DumpReader:
     def _check_offset(self, header: Header) -> bool:
         """Whether the server left out events before this one, which is only right for what the reader has."""
         if not self._file:
-            raise LogCorrupt(f"{where(self._server)} sent an event before the name of its file")
+            raise LogCorrupt(f"{describe_server(self._server)} sent an event before the name of its file")
         begin = header.end - header.length
         if begin & 0xFFFFFFFF == self._at & 0xFFFFFFFF:
             self._knows_offset = self._knows_offset or header.kind in self._source.starts
@@ -233,7 +233,8 @@ class DumpReader:
             self._at, self._knows_offset = begin, True
             return True
         raise LogCorrupt(
-            f"the log of {where(self._server)} does not continue at {self._file}:{self._at}: an event begins at {begin}",
+            f"the log of {describe_server(self._server)} does not continue at {self._file}:{self._at}: "
+            f"an event begins at {begin}",
             remedy=NEW_SERIES,
         )
 
@@ -279,9 +280,11 @@ _DAMAGED = ("bogus data", "max_allowed_packet", "truncated in the middle", "crc 
 def explain_error(server: Server, code: int, text: str) -> StrongroomError:
     """What an error of the server at the start of a dump, or in the middle, means for the archive."""
     if code == _FATAL and any(part in text for part in _GONE):
-        return WalGone(f"{where(server)} deleted binary logs that the archive lacks: {text}", remedy=NEW_SERIES)
+        return WalGone(f"{describe_server(server)} deleted binary logs that the archive lacks: {text}", remedy=NEW_SERIES)
     if code == _FATAL and any(part in text for part in _OTHER):
-        return LineageChanged(f"{where(server)} does not have the log that was read before: {text}", remedy=NEW_SERIES)
+        return LineageChanged(f"{describe_server(server)} does not have the log that was read before: {text}", remedy=NEW_SERIES)
     if code == _FATAL and any(part in text for part in _DAMAGED):
-        return LogCorrupt(f"{where(server)} found no valid event in its binary log: {text}", remedy=NEW_SERIES)
-    return ServerFailed(f"{where(server)} ended the reading of its binary log: {text} ({code})", remedy="See its error log.")
+        return LogCorrupt(f"{describe_server(server)} found no valid event in its binary log: {text}", remedy=NEW_SERIES)
+    return ServerFailed(
+        f"{describe_server(server)} ended the reading of its binary log: {text} ({code})", remedy="See its error log."
+    )

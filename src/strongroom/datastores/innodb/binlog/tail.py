@@ -11,7 +11,7 @@ from strongroom.datastores.innodb.binlog.files import list_files
 from strongroom.datastores.innodb.binlog.header import FORMAT, IN_USE, MAGIC
 from strongroom.datastores.innodb.binlog.pieces import Piece, Position
 from strongroom.datastores.innodb.binlog.reader import LAST_OFFSET, NEW_SERIES, DumpReader, FileSource, Idle
-from strongroom.datastores.innodb.connection import connect, where
+from strongroom.datastores.innodb.connection import connect, describe_server
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.protocol.strict import Strict
 from strongroom.errors import LineageChanged, LogCorrupt, WalGone
@@ -100,7 +100,9 @@ def require_same_log(server: Server, tail: Tail, *, starts: frozenset[int], serv
     if found is None:
         first = next(iter(files), "")
         if first and tail.position.precedes(Position(first, 0)):
-            raise WalGone(f"{where(server)} deleted {tail.file}, which the archive has read to {tail.end}", remedy=NEW_SERIES)
+            raise WalGone(
+                f"{describe_server(server)} deleted {tail.file}, which the archive has read to {tail.end}", remedy=NEW_SERIES
+            )
         raise _other(server, f"it has no {tail.file}")
     if found.size < tail.end:
         raise _other(server, f"its {tail.file} has {found.size} bytes, and {tail.end} were read")
@@ -132,4 +134,4 @@ def _read_some(server: Server, start: Position, events: int, starts: frozenset[i
 
 
 def _other(server: Server, cause: str) -> LineageChanged:
-    return LineageChanged(f"{where(server)} does not have the log that was read before: {cause}", remedy=NEW_SERIES)
+    return LineageChanged(f"{describe_server(server)} does not have the log that was read before: {cause}", remedy=NEW_SERIES)
