@@ -216,7 +216,7 @@ def test_reading_continues_by_gtid(log: Log) -> None:
 
 
 def test_a_reader_that_follows(log: Log) -> None:
-    """It is reported that nothing happens, gets what happens at once, and ends within a second; over TLS where the server has it."""
+    """It reports idle times, delivers events immediately, and ends within a second; over TLS if the server has it."""
     end = log.end()
     seen: list[Piece | Idle] = []
     with connect(log.running.server, tls=log.kind == "mysql") as connection:
