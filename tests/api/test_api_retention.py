@@ -79,7 +79,7 @@ def test_undelete_finds_the_deleted_backup_though_its_name_is_used_again(site: S
 
 
 def test_protecting_a_deleted_backup_takes_the_deletion_back(site: Site, chain: tuple[str, str, str]) -> None:
-    """Otherwise it would be removed, without being asked again, when somebody ends the protection."""
+    """Otherwise it would be removed, without being asked again, when the protection ends."""
     _, full, child = chain
     site.ask("DELETE", f"/backups/{full}", cascade="true")
     site.ask("PATCH", f"/backups/{child}", {"backup": {"protected": True}})
