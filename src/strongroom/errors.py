@@ -37,14 +37,16 @@
         ├── StorageError               the store refused a request or failed
         │   ├── StorageNotFound        no such key
         │   ├── StorageExists          a conditional create found an existing key
-        │   │   └── ArtifactExists     the backup already has a manifest
+        │   │   ├── ArtifactExists     the backup already has a manifest
+        │   │   └── LogTaken           another process writes the same log archive
         │   ├── StorageDenied          no permission, wrong credentials, or read-only
         │   ├── StorageNameInvalid     the store lists an object whose name is not a valid key
         │   └── StorageFull            no space left, or a quota is reached
         ├── ArtifactError              the stored data is not a usable backup
         │   ├── ArtifactMissing        there is no manifest, or a segment is missing
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
-        │   │   └── FileTwice          the backup tool wrote a file twice
+        │   │   ├── FileTwice          the backup tool wrote a file twice
+        │   │   └── LogCorrupt         a record of a database's log is damaged
         │   ├── ManifestInvalid        the manifest is not valid or contradicts the store
         │   └── CannotDecrypt          no available identity decrypts it
         ├── DatabaseDamaged            pages are damaged, and the backup was requested to fail then
@@ -267,6 +269,10 @@ class ArtifactExists(StorageExists):
     """The backup to be written already has a manifest, so it is complete."""
 
 
+class LogTaken(StorageExists):
+    """Another process has written the record that was to be written to a log archive."""
+
+
 class StorageDenied(StorageError):
     """No permission, wrong credentials, or a read-only store."""
 
@@ -293,6 +299,10 @@ class ArtifactCorrupt(ArtifactError):
 
 class FileTwice(ArtifactCorrupt):
     """A file occurs twice in the stream of a backup tool. Programs that unpack it omit that file and everything after it."""
+
+
+class LogCorrupt(ArtifactCorrupt):
+    """A record of a database's log is damaged, or does not follow the one before it."""
 
 
 class ManifestInvalid(ArtifactError):

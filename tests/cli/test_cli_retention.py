@@ -35,12 +35,14 @@ OUTLOOK = {
     "at": "2027-03-01T00:00:00Z",
     "simulated": True,
     "waiting": None,
+    "ending_holds": [],
     "kept": 2,
     "expired": 1,
     "expired_bytes": 2**20,
     "lost": ["2026-11-21T07:01:00Z"],
     "backups": [FATE],
 }
+ENDING = {"backup_id": BACKUP["id"], "backup": "monday", "until": SWEEP, "reason": "audit 2026"}
 WAITING = {"brake": "mass", "message": "6 of 8 good backups would be removed", "code": "0123456789ab"}
 
 
@@ -89,6 +91,8 @@ def test_a_simulation_shows_what_would_go(run: Run, canned: Canned) -> None:
     assert "2 backups would be kept, 1 (1.0 MiB) expired at 2027-03-01 00:00" in ran.stderr
     assert "No longer restorable then: 2026-11-21 07:01" in ran.stderr
     assert canned.asked[-1][2] == "at=2027-03-01T00%3A00%3A00%2B00%3A00&policy=silver"
+    canned.on("GET", "/retention/orders", (200, {"retention": {**OUTLOOK, "ending_holds": [ENDING]}}))
+    assert "The hold of backup monday ends" in run("retention", "show", "orders").stderr
     assert json.loads(run("retention", "show", "orders", "-f", "json").stdout)["lost"] == OUTLOOK["lost"]
 
 
@@ -134,6 +138,7 @@ def protection(level: str, code: int) -> dict[str, Any]:
         "next_run": None,
         "read_at": None,
         "incidents": [],
+        "ending_holds": [ENDING],
     }
     summary = "CRITICAL: 1 late of 1 | late=1;"
     return {"protection": {"level": level, "exit_code": code, "summary": summary, "databases": [database]}}
@@ -147,6 +152,7 @@ def test_the_check_is_one_line_and_an_exit_code(run: Run, canned: Canned, code: 
     assert ran.stdout == "CRITICAL: 1 late of 1 | late=1;\norders: late: the newest backup is 30h old\n"
     shown = run("status")
     assert shown.exit_code == 0 and "the newest backup is 30h old" in shown.stdout
+    assert "The hold of backup monday ends 2026-12-01 09:00:00 UTC: audit 2026." in shown.stderr
 
 
 def test_a_service_that_is_down_is_critical_to_a_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +160,16 @@ def test_a_service_that_is_down_is_critical_to_a_check(run: Run, monkeypatch: py
     ran = run("status", "--check")
     assert (ran.exit_code, ran.stdout.startswith("CRITICAL: the service at http://127.0.0.1:1 is unreachable")) == (2, True)
     assert run("status").exit_code == 5
+
+
+def test_wrong_arguments_and_credentials_are_unknown_to_a_check(run: Run, canned: Canned) -> None:
+    """Exit code 2, as for other commands, would be critical."""
+    for words in (("--al-projects",), ("--format", "xml"), ("orders",)):
+        ran = run("status", "--check", *words)
+        assert (ran.exit_code, ran.stdout.startswith("UNKNOWN: ")) == (3, True), words
+        assert run("status", *words).exit_code == 2
+    ran = run("status", "--check", "--url", "gopher://here")
+    assert (ran.exit_code, ran.stdout.startswith("UNKNOWN: ")) == (3, True)
+    canned.on("GET", "/protection", (401, {"unauthorized": {"code": 401, "message": "the password is wrong"}}))
+    ran = run("status", "--check")
+    assert (ran.exit_code, ran.stdout.count("\n")) == (3, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -20,6 +21,7 @@ import pytest
 
 from strongroom.artifact import Ranges
 from strongroom.datastores import BackupRequest, DatabaseSpec, Server, UserChange, UserSpec, discover, get
+from strongroom.datastores.postgresql.archive.access import connect_replication
 from strongroom.errors import (
     AlreadyExists,
     ArtifactCorrupt,
@@ -127,6 +129,8 @@ def test_the_owners_archive_and_target_do_not_lead_beyond_the_backup(place: Path
 def test_a_stop_does_not_wait_for_clients_and_a_killed_server_comes_back(place: Path) -> None:
     with postgresql.running(place) as a:
         with_data(a)
+        with contextlib.closing(connect_replication(a.server)) as replication:
+            assert (replication.identify().timeline, replication.file_size()) == (1, 16 << 20)
         with a.connect() as connection:
             expected = checksums(connection)
             began = time.monotonic()

@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.agent.models import PlanRequest, ServerDefinition
 from strongroom.artifact import PROVES_DAMAGE, Notice
-from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy, open_catalog
+from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy, now, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.catalog.queries import broken_chains
 from strongroom.datastores import DatabaseSpec, ProfileItem, UserSpec, get
@@ -34,7 +34,7 @@ from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.create import request_instance
 from strongroom.flows.kinds.deletion import request_delete_backup
-from strongroom.flows.kinds.final_deletion import request_final_deletion
+from strongroom.flows.kinds.final_deletion import request_final_cluster_deletion, request_final_deletion
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance
 from strongroom.flows.kinds.resize import request_resize_flavor
 from strongroom.flows.kinds.restore import request_restore
@@ -685,3 +685,26 @@ def test_an_instance_that_is_protected_during_its_final_backup_is_kept(control: 
     assert told is not None and told["code"] == "Protected"
     asyncio.run(settle_job(control, job.id, told))
     assert (row(control, Instance, instance.id).task, row(control, Instance, instance.id).deleted) == (None, None)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cluster_is_deleted_only_after_its_final_backup_is_complete(control: Site, fails: bool) -> None:
+    node = running(control)
+    with control.catalog.write() as session:
+        session.add(Cluster(id="c", project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="shop"))
+        session.get_one(Host, "local").seen = now()
+        member = session.get_one(Instance, node.id)
+        member.cluster_id, member.node = "c", "node1"
+        member.galera = {"wsrep_local_state_comment": "Synced", "wsrep_cluster_status": "Primary", "wsrep_ready": "ON"}
+    job = request_final_cluster_deletion(control, "p", "shop")
+    failure = {"code": "NoSpace", "message": "the store is full", "remedy": ""} if fails else None
+    with control.catalog.write() as session:
+        settle(session, find_job(session, None, job.params["after"]), failure)
+        session.get_one(Backup, job.backup_id).status = "FAILED" if fails else "COMPLETED"
+    asyncio.run(begin_job(control, job.id))
+    told = asyncio.run(run_step(control, job.id, job.kind, 0))
+    assert (told is not None and "cluster shop was not deleted" in told["message"]) == fails
+    assert row(control, Cluster, "c").task == (None if fails else "DELETING")
+    asyncio.run(settle_job(control, job.id, told))
+    assert (row(control, Cluster, "c").deleted is None) == fails
+    assert row(control, Cluster, "c").task is None

@@ -646,6 +646,14 @@ def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.Monke
     assert looked == ["orders"]
 
 
+def test_holds_that_end_within_seven_days_are_shown(chains: World) -> None:
+    hold_backup(chains.site, "p", "full2", reason="migration", until=now() + 6 * DAY)
+    hold_backup(chains.site, "p", "inc2", reason="audit", until=now() + 8 * DAY)
+    hold_backup(chains.site, "p", "full1", reason="for ever")
+    for shown in (show_retention(chains.site, "p", "orders").ending_holds, status(chains).ending_holds):
+        assert [(hold.backup, hold.reason) for hold in shown] == [("full2", "migration")]
+
+
 def test_store_facts_show_what_is_missing(chains: World) -> None:
     backups = chains.read(Backup)
     assert find_facts(chains.site, backups)[1] is None, "not read yet"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from strongroom.artifact.joined import joined_keys
 from strongroom.artifact.records.intent import Intent
 from strongroom.artifact.records.load import load_manifest
-from strongroom.artifact.records.location import Location, Part
+from strongroom.artifact.records.location import LOGS, Location, Part
 from strongroom.artifact.records.manifest import MAX_SEGMENTS, Manifest
 from strongroom.errors import ArtifactError, ManifestInvalid, StorageError, StorageNameInvalid, StorageNotFound
 from strongroom.sections import CONTAINER_PATTERN
@@ -88,6 +88,8 @@ def list_artifacts(store: Store, container: str | None = None) -> Iterator[Manif
     """Every artifact of the store or of one container, to build a catalog from: its manifest, or what is wrong with it."""
     for folder in [container] if container else _containers(store):
         for name in list(store.folders(folder)):
+            if name == LOGS:
+                continue
             try:
                 yield load_manifest(store, _location(folder, name))
             except (ArtifactError, StorageError) as error:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from strongroom.sections import CONTAINER_PATTERN
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+LOGS = "_logs"
+"""Folder of a container for the log archives of its databases. It cannot be the id of an artifact."""
 MOST_ATTEMPTS = 99
 _PARTS = re.compile(
     r"(?:(?P<attempt>[0-9]{2})-)?(?:[0-9]{8}|index\.json\.zst|(?P<intent>intent\.json))"

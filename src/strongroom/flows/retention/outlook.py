@@ -19,6 +19,7 @@ from strongroom.flows.retention.clocks import keep_reading, read_clocks
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.forecast import EXPECTED, expect_until, find_ends
 from strongroom.flows.retention.holdings import Holdings, load_holdings
+from strongroom.flows.retention.holds import EndingHold, list_ending_holds
 from strongroom.flows.retention.turn import describe_rules, find_change, find_due
 from strongroom.flows.site import Site
 from strongroom.identity import asker
@@ -72,6 +73,7 @@ class Outlook(_Model):
     at: str
     simulated: bool = Field(description="For another time or policy: nothing of it happens.")
     waiting: Waiting | None
+    ending_holds: list[EndingHold] = Field(description="Holds that end within 7 days.")
     kept: int
     expired: int
     expired_bytes: int = Field(description="Bytes in the store of those that expire.")
@@ -94,8 +96,11 @@ def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = 
         present, read = find_facts(site, holdings.backups)
         history = holdings.to_history(present if read is not None else None)
         waiting = None if at or policy else find_waiting(session, site, holdings)
+        ending = list_ending_holds(session, database.id).get(database.id, [])
     if applied is None:
-        return _describe(holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.judged}, {}, waiting)
+        return _describe(
+            holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.judged}, {}, waiting, ending
+        )
     spec = applied.spec
     later = expect_until(history, spec, applied.plan, moment, at) if at is not None else history
     decisions = holdings.decide(later, at or moment, spec)
@@ -103,7 +108,7 @@ def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = 
     reasons |= {b.id: ("failed, and complete in the store: a person decides",) for b in holdings.judged if b.id not in reasons}
     ends = find_ends(history, spec, applied.plan, moment, holdings.holds | holdings.registered) if at is None else {}
     return _describe(
-        holdings, database, applied, at or moment, reasons, ends, waiting, history=history, simulated=bool(at or policy)
+        holdings, database, applied, at or moment, reasons, ends, waiting, ending, history=history, simulated=bool(at or policy)
     )
 
 
@@ -188,6 +193,7 @@ def _describe(
     reasons: Mapping[str, tuple[str, ...]],
     ends: Mapping[str, datetime],
     waiting: Waiting | None,
+    ending: list[EndingHold],
     *,
     history: History | None = None,
     simulated: bool = False,
@@ -207,6 +213,7 @@ def _describe(
         at=_iso(at) or "",
         simulated=simulated,
         waiting=waiting,
+        ending_holds=ending,
         kept=len(fates) - len(gone),
         expired=len(gone),
         expired_bytes=sum(fate.stored_size for fate in fates if not fate.kept),

@@ -17,6 +17,7 @@ from strongroom.catalog.policies import Attachments, Database, close_incident, o
 from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.holdings import GOING, describe_backup
+from strongroom.flows.retention.holds import EndingHold, list_ending_holds
 from strongroom.flows.site import Site
 from strongroom.protection.backups import History
 from strongroom.protection.policy import PolicySpec
@@ -106,6 +107,7 @@ class Protection(_Model):
     next_run: str | None
     read_at: str | None = Field(description="When its store was last read completely.")
     incidents: list[IncidentView]
+    ending_holds: list[EndingHold] = Field(description="Holds of its backups that end within 7 days.")
 
 
 class Overview(_Model):
@@ -121,8 +123,11 @@ def show_protection(site: Site, project: str | None) -> Overview:
     """The status of all existing databases of the project (None: of all projects)."""
     at = now()
     with site.catalog.read() as session:
-        incidents = _list_incidents(session, project)
-        found = [_assess(one, incidents.get(one.database.id, []), at) for one in _list_subjects(session, site, project)]
+        incidents, holds = _list_incidents(session, project), list_ending_holds(session)
+        found = [
+            _assess(one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
+            for one in _list_subjects(session, site, project)
+        ]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
     found.sort(key=lambda one: (order.index(one.level), one.project_id, one.name, one.id))
     level = worst(one.level for one in found)
@@ -227,7 +232,7 @@ def _list_incidents(session: Session, project: str | None) -> dict[str, list[Inc
     return found
 
 
-def _assess(one: _Subject, incidents: Sequence[Incident], at: datetime) -> Protection:
+def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
     database, subject = one.database, one.subject
     findings = judge(subject, at)
     remedies = {incident.condition: incident.remedy for incident in incidents}
@@ -259,6 +264,7 @@ def _assess(one: _Subject, incidents: Sequence[Incident], at: datetime) -> Prote
         incidents=[
             IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=_iso(i.opened) or "") for i in incidents
         ],
+        ending_holds=holds,
     )
 
 

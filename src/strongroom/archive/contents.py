@@ -1,0 +1,63 @@
+"""What the store holds of a series: its records, and which segments are missing or damaged as far as a listing can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from strongroom.archive.load import Stored, list_records, list_series, load_covered, load_segment, load_series
+from strongroom.archive.location import LogLocation, SeriesLocation
+from strongroom.archive.records import Covered, LogSegment, Series
+from strongroom.errors import ArtifactError
+from strongroom.storage import Store
+
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A series in the store."""
+
+    series: Stored[Series]
+    segments: Mapping[int, Stored[LogSegment]]
+    """By number: those with a valid record and with bytes of the right size."""
+    damaged: Mapping[int, str]
+    """By number: what is wrong with the others, as far as there is a record."""
+    covered: Covered | None
+
+
+def load_log(store: Store, log: LogLocation) -> tuple[Sequence[Contents], Mapping[int, ArtifactError]]:
+    """Every series of a server, oldest first, and by number those whose own record is missing or damaged. Raises StorageError."""
+    found, damaged = [], {}
+    for location in list_series(store, log):
+        try:
+            found.append(load_contents(store, location))
+        except ArtifactError as error:
+            damaged[location.number] = error
+    return found, damaged
+
+
+def load_contents(store: Store, location: SeriesLocation) -> Contents:
+    """One series. Raises ArtifactMissing, ArtifactCorrupt if its own record is missing or damaged, StorageError."""
+    series = load_series(store, location)
+    covered = load_covered(store, location)  # before the records: they may only become more
+    numbers = list_records(store, location)
+    sizes = {stat.key: stat.size for stat in store.list(location.data)}  # after the records, which are written last
+    segments, damaged = {}, {}
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="log-records") as pool:
+        for number, found in zip(numbers, pool.map(lambda number: _load(store, location, number), numbers), strict=True):
+            if isinstance(found, ArtifactError):
+                damaged[number] = found.message
+            elif (size := sizes.get(found.record.data_key)) != found.record.stored:
+                damaged[number] = f"log segment {number} " + ("is missing" if size is None else "has the wrong size")
+            else:
+                segments[number] = found
+    return Contents(series, segments, damaged, covered)
+
+
+def _load(store: Store, location: SeriesLocation, number: int) -> Stored[LogSegment] | ArtifactError:
+    try:
+        return load_segment(store, location, number)
+    except ArtifactError as error:
+        return error
