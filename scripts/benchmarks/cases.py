@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks import cluster, codecs, control_plane, effect, growth, idle, mariadb_backup, mariadb_restore, mysql, postgresql
+from benchmarks import (
+    cluster,
+    codecs,
+    control_plane,
+    effect,
+    growth,
+    idle,
+    mariadb_backup,
+    mariadb_restore,
+    mysql,
+    policies,
+    postgresql,
+)
 from benchmarks.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -16,6 +28,7 @@ CASES: tuple[Case, ...] = (
     *effect.CASES,
     *codecs.CASES,
     *control_plane.CASES,
+    *policies.CASES,
     *idle.CASES,
     *growth.CASES,
 )

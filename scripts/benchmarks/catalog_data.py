@@ -35,7 +35,7 @@ def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list
     rows: dict[type[Instance] | type[Backup] | type[Job], list[dict[str, object]]] = {Instance: [], Backup: [], Job: []}
     for number in range(instances):
         project = made[number % projects]
-        instance, created = str(uuid.uuid4()), began + timedelta(minutes=number)
+        instance, lineage, created = str(uuid.uuid4()), str(uuid.uuid4()), began + timedelta(minutes=number)
         project.instances.append(instance)
         common = {"project": project.name, "host": "local", "datastore": "mariadb", "series": "10.11"}
         rows[Instance].append(
@@ -51,7 +51,7 @@ def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list
                 "address": f"127.9.{number >> 8}.{number & 255}",
                 "port": 3306,
                 "socket": f"/var/lib/strongroom/instances/{instance}/run/mysqld.sock",
-                "lineage": str(uuid.uuid4()),
+                "lineage": lineage,
                 "data_bytes": 3 * 1024**3,
                 "old_data": [],
                 "request": {},
@@ -81,7 +81,7 @@ def fill(catalog_dir: Path, projects: int, instances: int, backups: int) -> list
                     "status": "COMPLETED",
                     "server_version": "10.11.19-MariaDB",
                     "location": f"file:///var/lib/strongroom/store/database_backups/{backup}",
-                    "lineage": str(uuid.uuid4()),
+                    "lineage": lineage,
                     "positions": {"from_lsn": 0, "to_lsn": 10**7 * turn, "gtid": "0-1-2", "binlog": "binlog.000001", "offset": 4},
                     "data_size": 3 * 1024**3,
                     "raw_size": 2 * 1024**3,

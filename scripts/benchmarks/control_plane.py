@@ -105,7 +105,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 @contextmanager
-def _full_catalog(bench: Bench) -> Iterator[tuple[Service, list[Project]]]:
+def full_catalog(bench: Bench) -> Iterator[tuple[Service, list[Project]]]:
     """A service for this case, with a full catalog."""
     place = bench.place / "control"
     place.mkdir(mode=0o711)
@@ -126,7 +126,7 @@ def _full_catalog(bench: Bench) -> Iterator[tuple[Service, list[Project]]]:
 
 def api(bench: Bench) -> None:
     """Lists, single resources and filters; first by clients with pauses, then by clients without."""
-    with _full_catalog(bench) as (service, projects):
+    with full_catalog(bench) as (service, projects):
         bench.figure("memory of the service, at rest", memory_of(service.pid), "MB")
         asyncio.run(measure(service.port, projects, CLIENTS, 2, THINK))
         seconds = max(1.0, SECONDS * min(1, bench.scale))
@@ -145,7 +145,7 @@ def api(bench: Bench) -> None:
 
 def queue(bench: Bench) -> None:
     """Backups of all instances are requested at once, while other clients read lists."""
-    with _full_catalog(bench) as (service, projects):
+    with full_catalog(bench) as (service, projects):
         asyncio.run(measure(service.port, projects, CLIENTS, 1, THINK))
         asked, looked, ended = asyncio.run(_ask_for_all(service.port, projects))
         count = len(asked)

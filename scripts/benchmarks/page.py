@@ -64,13 +64,13 @@ def _summary(measured: Sequence[tuple[Case, CaseResult]]) -> Iterator[str]:
     for case, result in measured:
         for judged in judge(case, result):
             if judged.reached is not None:
-                yield _row(f"`{case.name}`", judged.text, judged.wanted, judged.measured, "yes" if judged.reached else "**no**")
+                measured = judged.measured + _describe_scale(result)
+                yield _row(f"`{case.name}`", judged.text, judged.wanted, measured, "yes" if judged.reached else "**no**")
     yield ""
 
 
 def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
     yield f"### {case.title[0].upper()}{case.title[1:]}\n"
-    scale = "" if result.scale == 1 else f", at {result.scale:g} of the full size"
     if case.text:
         yield f"{case.text}\n"
     if result.data:
@@ -107,8 +107,12 @@ def _case(case: Case, result: CaseResult, charts: Path) -> Iterator[str]:
         yield "</details>\n"
     machine = "; ".join(f"{name}: {value}" for name, value in result.machine.items())
     versions = ", ".join(f"{name} {value}" for name, value in result.versions.items())
-    run = f"`scripts/bench {case.name}`, {result.when}, {result.commit}{scale}, {result.seconds:.0f} s"
+    run = f"`scripts/bench {case.name}`, {result.when}, {result.commit}{_describe_scale(result)}, {result.seconds:.0f} s"
     yield f"<sub>{run}. {machine}. {versions}.</sub>\n"
+
+
+def _describe_scale(result: CaseResult) -> str:
+    return "" if result.scale == 1 else f", at {result.scale:g} of the full size"
 
 
 def _variants(result: CaseResult) -> Iterator[str]:

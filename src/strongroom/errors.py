@@ -45,7 +45,8 @@
         ├── ArtifactError              the stored data is not a usable backup
         │   ├── ArtifactMissing        there is no manifest, or a segment is missing
         │   ├── ArtifactCorrupt        a hash, a length or a frame is wrong
-        │   │   └── FileTwice          the backup tool wrote a file twice
+        │   │   ├── FileTwice          the backup tool wrote a file twice
+        │   │   └── LogCorrupt         a record of a database's log is damaged
         │   ├── ManifestInvalid        the manifest is not valid or contradicts the store
         │   └── CannotDecrypt          no available identity decrypts it
         ├── DatabaseDamaged            pages are damaged, and the backup was requested to fail then
@@ -298,6 +299,10 @@ class ArtifactCorrupt(ArtifactError):
 
 class FileTwice(ArtifactCorrupt):
     """A file occurs twice in the stream of a backup tool. Programs that unpack it omit that file and everything after it."""
+
+
+class LogCorrupt(ArtifactCorrupt):
+    """A record of a database's log is damaged, or does not follow the one before it."""
 
 
 class ManifestInvalid(ArtifactError):

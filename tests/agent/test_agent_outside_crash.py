@@ -33,8 +33,11 @@ class Stub:
         self.registry = registry
         self.served: list[str] = []
 
-    def __getattr__(self, _name: str) -> Callable[..., Any]:
-        return lambda *_args, **_kwargs: self
+    def __getattr__(self, _name: str) -> Stub:
+        return self
+
+    def __call__(self, *_args: object, **_kwargs: object) -> Stub:
+        return self
 
     def wait_ready(self, record: ServerRecord, _launched: object) -> None:
         state = (record.data_dir / "state").read_text()

@@ -6,7 +6,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from strongroom.catalog import Backup, Cluster, Instance
+from strongroom.catalog import Backup, Cluster, Instance, Job
 from support.site import GB, Site, told
 
 WHEN = "2026-11-21T08:00:00+00:00"
@@ -165,3 +165,22 @@ def test_every_end_of_a_job_is_logged_with_names_and_requesting_user(site: Site)
     assert {(entry["instance"], entry["asked_by"], entry["project"]) for entry in ends} == {("mysql1", "anonymous", "p")}
     assert [entry.get("backup") for entry in ends] == [None, "b1", "b1", None, None]
     assert (ends[3]["reason"], ends[3]["remedy"], ends[3]["log_level"]) == ("it did not start", "Look.", "warning")
+
+
+def test_a_deletion_with_a_final_backup_waits_for_it(site: Site) -> None:
+    """Its steps and their failures are tested in tests/flows."""
+    instance, shop = site.instance(), cluster(site)
+    path = f"/instances/{instance}"
+    plan = site.get(f"{path}/delete-plan", final_backup="true")["plan"]
+    assert (plan["allowed"], plan["final_backup"], plan["jobs"]) == (True, True, [])
+    reply = site.ask("DELETE", path, final_backup="true")
+    job = site.row(Job, reply.headers["Strongroom-Job"])
+    backup = site.row(Backup, job.backup_id)
+    assert (job.kind, backup.kind, backup.name.startswith("final-mysql1-")) == ("final_delete_instance", "full", True)
+    assert site.get(path)["instance"]["status"] != "SHUTDOWN"
+    plan = site.get(f"{path}/delete-plan", final_backup="true")["plan"]
+    assert plan["allowed"] is False and "is busy" in plan["refused"][0]["message"]
+    told(site.ask("DELETE", path, final_backup="true"), 422, "unprocessableEntity")
+    plan = site.get(f"/clusters/{shop}/delete-plan", final_backup="true")["plan"]
+    refused = site.ask("DELETE", f"/clusters/{shop}", final_backup="true").json()
+    assert plan["allowed"] is False and plan["refused"][0]["message"] in str(refused), "no node is Synced"

@@ -65,6 +65,27 @@ def test_a_deletion_is_taken_back_with_all_that_the_backup_is_based_on(site: Sit
     assert site.row(Expiration, child) is None
 
 
+def test_undelete_finds_the_deleted_backup_though_its_name_is_used_again(site: Site, chain: tuple[str, str, str]) -> None:
+    instance, _, child = chain
+    site.ask("DELETE", f"/backups/{child}")
+    again = site.backup(instance, "child")
+    assert site.get("/backups/child", trashed="true")["backup"]["id"] == again
+    assert act(site, "child", undelete={}) == 202
+    assert not site.row(Backup, child).trashed
+    for backup in (child, again):
+        site.ask("DELETE", f"/backups/{backup}")
+    both = told(site.ask("POST", "/backups/child/action", {"undelete": {}}), 409, "conflict")["message"]
+    assert child in both and again in both
+
+
+def test_protecting_a_deleted_backup_takes_the_deletion_back(site: Site, chain: tuple[str, str, str]) -> None:
+    """Otherwise it would be removed, without being asked again, when somebody ends the protection."""
+    _, full, child = chain
+    site.ask("DELETE", f"/backups/{full}", cascade="true")
+    site.ask("PATCH", f"/backups/{child}", {"backup": {"protected": True}})
+    assert names(site) == ["child", "full"] and site.row(Expiration, full) is None
+
+
 def test_no_incremental_is_based_on_a_deleted_backup_and_its_name_is_free(site: Site, chain: tuple[str, str, str]) -> None:
     instance, full, child = chain
     site.ask("DELETE", f"/backups/{child}")

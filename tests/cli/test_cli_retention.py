@@ -35,12 +35,14 @@ OUTLOOK = {
     "at": "2027-03-01T00:00:00Z",
     "simulated": True,
     "waiting": None,
+    "ending_holds": [],
     "kept": 2,
     "expired": 1,
     "expired_bytes": 2**20,
     "lost": ["2026-11-21T07:01:00Z"],
     "backups": [FATE],
 }
+ENDING = {"backup_id": BACKUP["id"], "backup": "monday", "until": SWEEP, "reason": "audit 2026"}
 WAITING = {"brake": "mass", "message": "6 of 8 good backups would be removed", "code": "0123456789ab"}
 
 
@@ -72,6 +74,16 @@ def test_a_deletion_says_that_it_can_be_taken_back(run: Run, canned: Canned) -> 
     assert canned.asked[-2][2] == "now=true"
 
 
+@pytest.mark.parametrize(("trashed", "status"), [(True, "deleted"), (False, "expired")])
+def test_a_list_shows_which_backups_go(run: Run, canned: Canned, trashed: bool, status: str) -> None:
+    canned.on("GET", "/backups", (200, {"backups": [BACKUP, {**BACKUP, "name": "old", "sweep_at": SWEEP, "trashed": trashed}]}))
+    listed = run("backup", "list")
+    lines = {line.split()[0]: line.split() for line in listed.stdout.splitlines() if " " in line}
+    assert status in lines["old"] and status not in lines[BACKUP["name"]]
+    assert "2 restorable" in listed.stderr and "1 deleted or expired" in listed.stderr
+    assert run("backup", "list", "-f", "value", "-c", "status").stdout == "COMPLETED\nCOMPLETED\n"
+
+
 def test_a_simulation_shows_what_would_go(run: Run, canned: Canned) -> None:
     canned.on("GET", "/retention/orders", (200, {"retention": OUTLOOK}))
     ran = run("retention", "show", "orders", "--at", "2027-03-01", "--policy", "silver")
@@ -79,6 +91,8 @@ def test_a_simulation_shows_what_would_go(run: Run, canned: Canned) -> None:
     assert "2 backups would be kept, 1 (1.0 MiB) expired at 2027-03-01 00:00" in ran.stderr
     assert "No longer restorable then: 2026-11-21 07:01" in ran.stderr
     assert canned.asked[-1][2] == "at=2027-03-01T00%3A00%3A00%2B00%3A00&policy=silver"
+    canned.on("GET", "/retention/orders", (200, {"retention": {**OUTLOOK, "ending_holds": [ENDING]}}))
+    assert "The hold of backup monday ends" in run("retention", "show", "orders").stderr
     assert json.loads(run("retention", "show", "orders", "-f", "json").stdout)["lost"] == OUTLOOK["lost"]
 
 
@@ -124,6 +138,7 @@ def protection(level: str, code: int) -> dict[str, Any]:
         "next_run": None,
         "read_at": None,
         "incidents": [],
+        "ending_holds": [ENDING],
     }
     summary = "CRITICAL: 1 late of 1 | late=1;"
     return {"protection": {"level": level, "exit_code": code, "summary": summary, "databases": [database]}}
@@ -137,6 +152,7 @@ def test_the_check_is_one_line_and_an_exit_code(run: Run, canned: Canned, code: 
     assert ran.stdout == "CRITICAL: 1 late of 1 | late=1;\norders: late: the newest backup is 30h old\n"
     shown = run("status")
     assert shown.exit_code == 0 and "the newest backup is 30h old" in shown.stdout
+    assert "The hold of backup monday ends 2026-12-01 09:00:00 UTC: audit 2026." in shown.stderr
 
 
 def test_a_service_that_is_down_is_critical_to_a_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +160,16 @@ def test_a_service_that_is_down_is_critical_to_a_check(run: Run, monkeypatch: py
     ran = run("status", "--check")
     assert (ran.exit_code, ran.stdout.startswith("CRITICAL: the service at http://127.0.0.1:1 is unreachable")) == (2, True)
     assert run("status").exit_code == 5
+
+
+def test_wrong_arguments_and_credentials_are_unknown_to_a_check(run: Run, canned: Canned) -> None:
+    """Exit code 2, as for other commands, would be critical."""
+    for words in (("--al-projects",), ("--format", "xml"), ("orders",)):
+        ran = run("status", "--check", *words)
+        assert (ran.exit_code, ran.stdout.startswith("UNKNOWN: ")) == (3, True), words
+        assert run("status", *words).exit_code == 2
+    ran = run("status", "--check", "--url", "gopher://here")
+    assert (ran.exit_code, ran.stdout.startswith("UNKNOWN: ")) == (3, True)
+    canned.on("GET", "/protection", (401, {"unauthorized": {"code": 401, "message": "the password is wrong"}}))
+    ran = run("status", "--check")
+    assert (ran.exit_code, ran.stdout.count("\n")) == (3, 1)

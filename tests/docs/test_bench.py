@@ -25,12 +25,12 @@ def bench(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_case_is_measured_recorded_and_shown(place: Path) -> None:
-    ran = bench(place, "--scale", "0.001", "--rounds", "1", "mariadb-backup-large", "api")
+    ran = bench(place, "--scale", "0.001", "--rounds", "1", "mariadb-backup-large", "api", "policies")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert list((place / "work").iterdir()) == []
     assert processes.below(place) == {}
     cases = json.loads((place / "out" / "benchmarks.json").read_text())["cases"]
-    assert set(cases) == {"mariadb-backup-large", "api"}
+    assert set(cases) == {"mariadb-backup-large", "api", "policies"}
     ours = cases["mariadb-backup-large"]["variants"]["Strongroom"]
     assert len(ours["seconds"]) == 1
     assert ours["cpu"][0] > 0.1, "includes the worker and the tool, which are not children of the benchmark"

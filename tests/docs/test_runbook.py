@@ -102,9 +102,9 @@ def test_a_cluster_is_down() -> None:
         for pid in shop.pids():
             os.kill(pid, signal.SIGKILL)
         until(lambda: shop.view["status"] != "HEALTHY", 60)
-        follow("A cluster is down", service, until="When the data itself")
+        follow("A cluster is down", service, until="If the data itself")
         shop.require(tuesday)
-        follow("A cluster is down", service, after="When the data itself")
+        follow("A cluster is down", service, after="If the data itself")
         shop.require(monday)
 
 

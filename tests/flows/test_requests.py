@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.agent.models import PlanRequest, ServerDefinition
 from strongroom.artifact import PROVES_DAMAGE, Notice
-from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy, open_catalog
+from strongroom.catalog import Backup, Cluster, Host, Instance, Job, Strategy, now, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.catalog.queries import broken_chains
 from strongroom.datastores import DatabaseSpec, ProfileItem, UserSpec, get
@@ -34,11 +34,12 @@ from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.create import request_instance
 from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.final_deletion import request_final_cluster_deletion, request_final_deletion
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance
 from strongroom.flows.kinds.resize import request_resize_flavor
 from strongroom.flows.kinds.restore import request_restore
 from strongroom.flows.kinds.verify import request_verify
-from strongroom.flows.loop import run_step, settle_job
+from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.settings import load
 from strongroom.storage import open_store
 from strongroom.worker.spec import TOOK_FULL, RestoreJob
@@ -629,3 +630,81 @@ def test_unverified_artifact_counts_as_restorable(control: Site) -> None:
         row = session.get(Backup, full.id)
         assert row is not None
         assert broken_chains(session, [row]) == {}
+
+
+def test_an_instance_is_deleted_only_after_its_final_backup_is_complete(control: Site) -> None:
+    instance = running(control)
+
+    def run(failure: dict[str, str] | None = None, *, cancel: bool = False) -> tuple[Job, dict[str, str] | None]:
+        """Request it and end the backup; the job of the deletion, and what its first step says."""
+        job = request_final_deletion(control, "p", "mysql1")
+        backup = job.params["after"]
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(run_step(control, job.id, job.kind, 0), 0.2))
+        assert row(control, Instance, instance.id).task is None, "it serves while it is backed up"
+        with pytest.raises(Busy):
+            request_final_deletion(control, "p", "mysql1")
+        with control.catalog.write() as session:
+            first = find_job(session, None, backup)
+            first.cancel = cancel
+            settle(session, first, failure)
+            if failure is None:
+                session.get_one(Backup, job.backup_id).status = "COMPLETED"
+        return job, asyncio.run(run_step(control, job.id, job.kind, 0))
+
+    for failure, cancel in (({"code": "NoSpace", "message": "the store is full", "remedy": ""}, False), (None, True)):
+        job, told = run(failure, cancel=cancel)
+        assert told is not None and "was not deleted: its final backup" in told["message"]
+        assert cancel or "the store is full" in told["message"]
+        asyncio.run(settle_job(control, job.id, told))
+        left = row(control, Instance, instance.id)
+        assert (left.task, left.deleted) == (None, None)
+        assert "was not deleted" in left.fault["message"]
+        request_delete_backup(control, "p", job.backup_id or "") if cancel else None
+        end_jobs(control)
+    job, told = run()
+    assert (told, row(control, Instance, instance.id).task) == (None, "SHUTDOWN")
+    assert asyncio.run(run_step(control, job.id, job.kind, 0)) is None, "also after a crash"
+    asyncio.run(settle_job(control, job.id, {"code": "HostSilent", "message": "db1 is unreachable", "remedy": ""}))
+    assert row(control, Instance, instance.id).task == "ERROR"
+    edit(control, Instance, instance.id, lambda r: setattr(r, "task", None))
+    job, _ = run()
+    asyncio.run(begin_job(control, job.id))
+    asyncio.run(settle_job(control, job.id, None))
+    assert row(control, Instance, instance.id).deleted is not None
+
+
+def test_an_instance_that_is_protected_during_its_final_backup_is_kept(control: Site) -> None:
+    instance = running(control)
+    job = request_final_deletion(control, "p", "mysql1")
+    edit(control, Instance, instance.id, lambda r: setattr(r, "protected", True))
+    edit(control, Backup, job.backup_id or "", lambda r: setattr(r, "status", "COMPLETED"))
+    with control.catalog.write() as session:
+        settle(session, find_job(session, None, job.params["after"]), None)
+    told = asyncio.run(run_step(control, job.id, job.kind, 0))
+    assert told is not None and told["code"] == "Protected"
+    asyncio.run(settle_job(control, job.id, told))
+    assert (row(control, Instance, instance.id).task, row(control, Instance, instance.id).deleted) == (None, None)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cluster_is_deleted_only_after_its_final_backup_is_complete(control: Site, fails: bool) -> None:
+    node = running(control)
+    with control.catalog.write() as session:
+        session.add(Cluster(id="c", project="p", name="shop", datastore="mariadb", series="10.11", wsrep_name="shop"))
+        session.get_one(Host, "local").seen = now()
+        member = session.get_one(Instance, node.id)
+        member.cluster_id, member.node = "c", "node1"
+        member.galera = {"wsrep_local_state_comment": "Synced", "wsrep_cluster_status": "Primary", "wsrep_ready": "ON"}
+    job = request_final_cluster_deletion(control, "p", "shop")
+    failure = {"code": "NoSpace", "message": "the store is full", "remedy": ""} if fails else None
+    with control.catalog.write() as session:
+        settle(session, find_job(session, None, job.params["after"]), failure)
+        session.get_one(Backup, job.backup_id).status = "FAILED" if fails else "COMPLETED"
+    asyncio.run(begin_job(control, job.id))
+    told = asyncio.run(run_step(control, job.id, job.kind, 0))
+    assert (told is not None and "cluster shop was not deleted" in told["message"]) == fails
+    assert row(control, Cluster, "c").task == (None if fails else "DELETING")
+    asyncio.run(settle_job(control, job.id, told))
+    assert (row(control, Cluster, "c").deleted is None) == fails
+    assert row(control, Cluster, "c").task is None

@@ -234,6 +234,19 @@ def test_unmounted_store_proves_nothing(site: Site, quick: bool) -> None:
         asyncio.run(rebuild(site.control, job.id))
 
 
+def test_rebuild_from_a_new_store_warns(place: Path) -> None:
+    settings = load(service={"data_dir": place}, storage={"path": str(place / "store")})
+    store = open_store(settings.storage, settings.store_path)
+    control = open_site(settings, open_catalog(settings), store, {"local": lambda: None})  # type: ignore[dict-item, return-value]
+    control.queue.start = lambda job: None
+    job = request_rebuild(control, "p")
+    asyncio.run(rebuild(control, job.id))
+    with control.catalog.read() as session:
+        output = find_job(session, None, job.id).output or {}
+    assert output["found"] == 0
+    assert "shows no backups and no containers" in output["warning"]
+
+
 def test_rebuild_during_an_outage_reports_no_backup_as_broken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Wrapped):
         away = 0

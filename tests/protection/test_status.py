@@ -48,6 +48,8 @@ def test_each_condition_has_its_level() -> None:
     assert states(replace(GOOD, facts_at=None)) == [(Condition.UNKNOWN, Level.UNKNOWN)]
     assert states(replace(GOOD, last_error="the disk is full")) == [(Condition.FAILING, Level.WARNING)]
     assert states(replace(GOOD, history=unverified)) == [(Condition.UNVERIFIED, Level.WARNING)]
+    remedies = {judge(replace(GOOD, policy="gold", history=history), NOW)[0].remedy for history in (old, unverified)}
+    assert remedies == {"strongroom policy run gold --instance orders", "strongroom backup verify b1 --prepare"}
     assert states(replace(GOOD, history=lost)) == [(Condition.DAMAGED, Level.CRITICAL), (Condition.LATE, Level.CRITICAL)]
 
 

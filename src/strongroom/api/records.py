@@ -8,7 +8,7 @@ from fastapi import Query, Response
 from pydantic import Field
 
 from strongroom.api.http.caller import CallerDep, ControlDep, accepted, project_router
-from strongroom.api.http.fields import Name, OwnBody, Segment, View
+from strongroom.api.http.fields import FinalBackup, Name, OwnBody, Segment, View
 from strongroom.flows import DeletePlan, change_cluster, plan_delete_backup, plan_delete_cluster, plan_delete_instance
 from strongroom.flows.kinds.label import change_backup
 
@@ -55,15 +55,25 @@ def update_cluster(cluster: Segment, body: UpdateCluster, caller: CallerDep, con
 
 
 @router.get("/instances/{instance}/delete-plan")
-def instance_plan(instance: Segment, caller: CallerDep, control: ControlDep) -> OneDeletePlan:
+def instance_plan(
+    instance: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    final_backup: FinalBackup = False,
+) -> OneDeletePlan:
     """Extension: plan the deletion of an instance; changes nothing."""
-    return OneDeletePlan(plan=plan_delete_instance(control, caller.project, instance))
+    return OneDeletePlan(plan=plan_delete_instance(control, caller.project, instance, final_backup=final_backup))
 
 
 @router.get("/clusters/{cluster}/delete-plan")
-def cluster_plan(cluster: Segment, caller: CallerDep, control: ControlDep) -> OneDeletePlan:
+def cluster_plan(
+    cluster: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    final_backup: FinalBackup = False,
+) -> OneDeletePlan:
     """Extension: plan the deletion of a cluster; changes nothing."""
-    return OneDeletePlan(plan=plan_delete_cluster(control, caller.project, cluster))
+    return OneDeletePlan(plan=plan_delete_cluster(control, caller.project, cluster, final_backup=final_backup))
 
 
 @router.get("/backups/{backup}/delete-plan")

@@ -66,7 +66,7 @@ def strongroom(
     """Database backup and restore.
 
     `serve` runs the service. All other commands connect to it: at --url, STRONGROOM_URL, or http://127.0.0.1:8779.
-    Options may be written before or after the command.
+    The options below may be written before or after the command.
     """
 
 

@@ -17,6 +17,10 @@ from strongroom.errors import Conflict
 
 Plan = Annotated[bool, typer.Option("--plan", help="Only show what would be deleted; fails if it would be refused.")]
 
+FinalBackup = Annotated[
+    bool, typer.Option("--final-backup", help="Take a full backup first; nothing is deleted unless it is complete.")
+]
+
 NAMED = 10
 """How many backups a question lists."""
 
@@ -54,6 +58,7 @@ PLAN = [
     Column("Backups", "backups", _names),
     Column("Removed after", "sweep_at", moment),
     Column("Cancels", "jobs", _jobs),
+    Column("Final backup first", "final_backup"),
     Column("Remaining backups", "kept"),
     Column("Newest", "newest", _kept),
     Column("Newest verified", "newest_verified", _verified),
@@ -101,6 +106,8 @@ def describe(plan: Mapping[str, Any]) -> list[str]:
         nodes = f" with its nodes {', '.join(plan['nodes'])}" if plan["nodes"] else ""
         old = f", and {size(plan['old_bytes'])} of previous data that restores kept" if plan["old_bytes"] else ""
         lines = [f"This stops {name}{nodes} and deletes {size(plan['bytes'])} of data{old}."]
+    if plan.get("final_backup"):
+        lines.insert(0, "A full backup is taken first; nothing is deleted unless it is complete.")
     if plan["jobs"]:
         lines.append(f"It cancels running jobs: {_jobs(plan['jobs'])}.")
     return [*lines, *_describe_rest(plan, "of its backups")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from strongroom.cli.connection.credentials import DEFAULT_PROJECT, DEFAULT_URL, Credentials
 from strongroom.cli.output.columns import Times
@@ -61,6 +62,9 @@ Cloud = Annotated[
     str | None,
     typer.Option(help="Cloud in clouds.yaml, if the service uses Keystone. Default: the variables OS_*."),
 ]
+
+_CRITICAL, _UNKNOWN = 2, 3
+"""Exit codes of a check, for monitoring systems."""
 
 EXIT_CODES: list[tuple[int, str, tuple[type[StrongroomError], ...]]] = [
     (2, "wrong option, value or configuration, or a confirmation (--yes) is missing", (InvalidRequest, SettingsInvalid)),
@@ -116,8 +120,29 @@ def confirm(question: str, yes: bool) -> None:
     typer.confirm(safe(question), abort=True, err=True)
 
 
-def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Declare ``function(session, …)`` as a command of ``app``, with the common options and exit codes."""
+class MonitoringCommand(TyperCommand):
+    """A command with the option --check. Wrong arguments are then the state unknown, not critical as exit code 2 would be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Exits for wrong ones."""
+        is_check = "--check" in args
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            describe = getattr(error, "format_message", None)  # of wrong arguments; versions of typer have several classes
+            if not is_check or describe is None:
+                raise
+            typer.echo(f"UNKNOWN: {safe(describe())}")
+            raise typer.Exit(_UNKNOWN) from None
+
+
+def command(
+    app: typer.Typer, name: str, *, example: str, monitoring: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare ``function(session, …)`` as a command of ``app``, with the common options and exit codes.
+
+    ``monitoring``: the option that makes the command a check, whose errors are states for a monitoring system.
+    """
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
         hints = typing.get_type_hints(function, include_extras=True)
@@ -150,7 +175,7 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
             Remarks.quiet = quiet
             who: dict[str, Any] = {"url": url, "project": project, "username": username, "os_cloud": os_cloud}
             who |= {"auth_password_file": auth_password_file} | _given_before(context)
-            with handle_errors():
+            with handle_errors() if not (monitoring and arguments[monitoring]) else report_errors():
                 client = Client(
                     who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
                 )
@@ -165,7 +190,7 @@ def command(app: typer.Typer, name: str, *, example: str) -> Callable[[Callable[
         run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command(name, epilog=epilog(example))(run)
+        app.command(name, epilog=epilog(example), cls=MonitoringCommand if monitoring else None)(run)
         return function
 
     return declare
@@ -197,6 +222,20 @@ def print_error(error: StrongroomError) -> int:
     if error.remedy:
         warn(error.remedy)
     return exit_code(error)
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Print an error as one line for a monitoring system: critical if the service is unreachable, otherwise unknown."""
+    with handle_errors():
+        try:
+            yield
+        except Unavailable as error:
+            typer.echo(f"CRITICAL: {safe(error.message)}")
+            raise typer.Exit(_CRITICAL) from None
+        except StrongroomError as error:
+            typer.echo(f"UNKNOWN: {safe(error.message)}")
+            raise typer.Exit(_UNKNOWN) from None
 
 
 @contextmanager

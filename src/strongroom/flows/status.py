@@ -77,7 +77,7 @@ BACKUPS = Machine(
         "COMPLETED": State("its manifest is in the store", ("DELETING",)),
         "RESTORED": State("an imported or registered backup, as in Trove", ("DELETING",)),
         "FAILED": State("its job failed; if a manifest is found later, it becomes COMPLETED", ("COMPLETED", "DELETING")),
-        "DELETING": State("its objects are being deleted", ("DELETED", "DELETE_FAILED")),
+        "DELETING": State("its objects are being deleted", ("DELETED", "DELETE_FAILED", "COMPLETED", "RESTORED")),
         "DELETE_FAILED": State("some objects could not be deleted", ("DELETING",)),
         "DELETED": State("deleted", ()),
     },

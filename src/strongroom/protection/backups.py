@@ -69,6 +69,10 @@ class History:
             seen.add(parent.id)
         return chain
 
+    def parent_of(self, backup: KnownBackup) -> KnownBackup | None:
+        """What it is based on, if that is known."""
+        return self._by_id.get(backup.parent or "")
+
     def is_good(self, backup: KnownBackup) -> bool:
         """Whether it can be restored as far as is known: it and every ancestor are stored and not damaged."""
         return self._good[backup.id]

@@ -98,12 +98,14 @@ def decide(
             before = next((backup for backup in good if backup.point <= window_start), good[-1])
             reasons[before.id].append("start of window")
         _apply_rules(good, rules, zone, reasons)
+    needed: set[str] = set()
     for backup in reversed(history.backups):
         if reasons[backup.id]:
-            for ancestor in history.list_chain(backup)[1:]:
-                if reasons[ancestor.id] and reasons[ancestor.id][-1].startswith("needed by"):
-                    break
+            ancestor = history.parent_of(backup)
+            while ancestor is not None and ancestor is not backup and ancestor.id not in needed:
                 reasons[ancestor.id].append(f"needed by {backup.id}")
+                needed.add(ancestor.id)
+                ancestor = history.parent_of(ancestor)
     return {backup.id: Decision(backup, tuple(reasons[backup.id])) for backup in history.backups}
 
 
@@ -133,17 +135,20 @@ def _apply_rules(good: Sequence[KnownBackup], rules: Rules, zone_name: str, reas
     zone = find_zone(zone_name)
     for number, backup in enumerate(good[: rules.last], start=1):
         reasons[backup.id].append(f"last {number} of {rules.last}")
-    newest = max(backup.point for backup in good)
+    start, within = max(backup.point for backup in good) - rules.within, f"within {format_duration(rules.within)}"
     for backup in good:
-        if backup.point > newest - rules.within:
-            reasons[backup.id].append(f"within {format_duration(rules.within)}")
+        if backup.point > start:
+            reasons[backup.id].append(within)
+    wall: list[datetime] = []
     for name, find_period in _PERIODS.items():
         wanted: int = getattr(rules, name)
         if not wanted:
             continue
         chosen: dict[tuple[object, ...], KnownBackup] = {}
-        for backup in good:
-            period = find_period(backup.started.astimezone(zone))
+        for place, backup in enumerate(good):
+            if place == len(wall):
+                wall.append(backup.started.astimezone(zone))
+            period = find_period(wall[place])
             if period not in chosen:
                 if len(chosen) == wanted:
                     break

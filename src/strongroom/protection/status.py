@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from strongroom.protection.backups import History, State
+from strongroom.protection.backups import History, KnownBackup, State
 from strongroom.protection.durations import format_duration
 from strongroom.protection.retention import FUTURE
 
@@ -104,6 +104,8 @@ class Subject:
     """Why the last run failed in all attempts; empty if it succeeded."""
     last_remedy: str = ""
     pause: Pause | None = None
+    policy: str = "POLICY"
+    """Name of the policy, for remedies."""
 
 
 def judge(subject: Subject, now: datetime) -> list[Finding]:
@@ -123,7 +125,13 @@ def worst(levels: Iterable[Level]) -> Level:
 
 def newest_point(history: History, now: datetime) -> datetime | None:
     """The newest moment that can be restored."""
-    return max((b.point for b in history.backups if history.is_good(b) and b.point <= now + FUTURE), default=None)
+    newest = _newest_good(history, now)
+    return newest.point if newest else None
+
+
+def _newest_good(history: History, now: datetime) -> KnownBackup | None:
+    good = (b for b in history.backups if history.is_good(b) and b.point <= now + FUTURE)
+    return max(good, key=lambda backup: backup.point, default=None)
 
 
 def newest_proof(history: History, now: datetime) -> datetime | None:
@@ -163,7 +171,7 @@ def _is_unprotected(subject: Subject, now: datetime) -> Finding | None:
             Condition.UNPROTECTED,
             level,
             "nothing can be restored",
-            f"strongroom policy run POLICY --instance {subject.name} --full",
+            f"strongroom policy run {subject.policy} --instance {subject.name} --full",
         )
     return None
 
@@ -178,7 +186,7 @@ def _is_late(subject: Subject, now: datetime) -> Finding | None:
         Condition.LATE,
         Level.CRITICAL,
         f"the newest backup is {age} old, {allowed} are allowed{why}",
-        subject.last_remedy or f"strongroom policy run POLICY --instance {subject.name}",
+        subject.last_remedy or f"strongroom policy run {subject.policy} --instance {subject.name}",
     )
 
 
@@ -201,10 +209,11 @@ def _is_failing(subject: Subject, now: datetime) -> Finding | None:
 
 
 def _is_unverified(subject: Subject, now: datetime) -> Finding | None:
-    if subject.limits is None or not subject.limits.needs_proof or newest_point(subject.history, now) is None:
+    newest = _newest_good(subject.history, now)
+    if subject.limits is None or not subject.limits.needs_proof or newest is None:
         return None
     proof = newest_proof(subject.history, now)
-    remedy = "strongroom backup verify BACKUP --prepare"
+    remedy = f"strongroom backup verify {newest.id[:8]} --prepare"
     if proof is None:
         return Finding(Condition.UNVERIFIED, Level.WARNING, "no backup was verified", remedy)
     allowed = subject.limits.max_proof_age
@@ -229,7 +238,7 @@ def _is_paused(subject: Subject, now: datetime) -> Finding | None:
         Condition.PAUSED,
         Level.WARNING if is_forgotten else Level.OK,
         f"paused by {pause.by or 'somebody'} {end}: {pause.reason or 'no reason given'}",
-        "strongroom policy resume POLICY",
+        f"strongroom policy resume {subject.policy}",
     )
 
 

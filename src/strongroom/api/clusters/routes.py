@@ -31,7 +31,7 @@ from strongroom.api.http.caller import (
     reads_catalog,
     reply,
 )
-from strongroom.api.http.fields import Segment, View
+from strongroom.api.http.fields import FinalBackup, Segment, View
 from strongroom.api.instances.views import OneInstance, views
 from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
@@ -41,6 +41,7 @@ from strongroom.flows.kinds.cluster_actions import request_cluster_action, reque
 from strongroom.flows.kinds.cluster_create import request_adopt_cluster, request_cluster
 from strongroom.flows.kinds.cluster_deletion import request_delete_cluster, request_reset_cluster
 from strongroom.flows.kinds.cluster_restore import request_cluster_restore, request_resume
+from strongroom.flows.kinds.final_deletion import request_final_cluster_deletion
 from strongroom.identity import authorize
 
 router = project_router("clusters")
@@ -174,8 +175,15 @@ def node(cluster: Segment, instance: Segment, caller: CallerDep, control: Contro
 
 
 @router.delete("/clusters/{cluster}", status_code=202)
-def delete(cluster: Segment, caller: CallerDep, control: ControlDep) -> Response:
+def delete(
+    cluster: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    final_backup: FinalBackup = False,
+) -> Response:
     """Cancel the cluster's jobs and delete it, its nodes and their data. Its backups remain."""
+    if final_backup:
+        return accepted(request_final_cluster_deletion(control, caller.project, cluster))
     return accepted(request_delete_cluster(control, caller.project, cluster))
 
 

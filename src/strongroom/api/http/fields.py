@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -17,6 +17,10 @@ NULL = "null_refused"
 """Error type for a key that is null."""
 SLASH = "\udc2f"
 """Stands for a slash within a path segment (sent as %2F) during routing; no decoded text can contain it."""
+
+
+FinalBackup = Annotated[bool, Query(description="Extension: take a full backup first; delete nothing unless it is complete.")]
+"""Parameter of deletions and their plans."""
 
 
 class Body(BaseModel):

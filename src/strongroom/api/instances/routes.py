@@ -21,7 +21,7 @@ from strongroom.api.http.caller import (
     reads_catalog,
     reply,
 )
-from strongroom.api.http.fields import Body, Segment
+from strongroom.api.http.fields import Body, FinalBackup, Segment
 from strongroom.api.instances.requests import CreateInstance, InstanceAction, NewInstance, Resize, UpdateInstance
 from strongroom.api.instances.views import ManyInstances, OneInstance, view, views
 from strongroom.catalog import Instance, now
@@ -29,6 +29,7 @@ from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
 from strongroom.flows import Site, change_record, find_instance
 from strongroom.flows.kinds.create import request_instance
+from strongroom.flows.kinds.final_deletion import request_final_deletion
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
 from strongroom.flows.kinds.resize import request_resize_flavor, request_resize_volume
 from strongroom.flows.kinds.restore import request_restore
@@ -150,8 +151,15 @@ def update(instance: Segment, body: UpdateInstance, caller: CallerDep, control: 
 
 
 @router.delete("/instances/{instance}", status_code=202)
-def delete(instance: Segment, caller: CallerDep, control: ControlDep) -> Response:
+def delete(
+    instance: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    final_backup: FinalBackup = False,
+) -> Response:
     """Cancel the instance's jobs and delete it with its data. Its backups remain."""
+    if final_backup:
+        return accepted(request_final_deletion(control, caller.project, instance))
     return accepted(request_delete_instance(control, caller.project, instance))
 
 

@@ -44,6 +44,8 @@ def rebuild(
     session.output.rows(output["backups"], FOUND)
     for problem in output["problems"]:
         note(f"{problem['at']}: {problem['message']}")
+    if output.get("warning"):
+        warn(output["warning"])
     if output["unsealed"]:
         warn(
             f"{output['unsealed']} of them have no seal of this control plane: anyone with write access to the store could have"

@@ -299,7 +299,15 @@ def unprotect(session: Session, instance: Name) -> None:
     names.protect(session, "instance", instance, False)
 
 
-@command(app, "delete", example="strongroom instance delete mysql1 --plan\nstrongroom instance delete mysql1")
-def delete(session: Session, instance: Name, plan: deletion.Plan = False, yes: Yes = False, wait: Wait = True) -> None:
+@command(app, "delete", example="strongroom instance delete mysql1 --plan\nstrongroom instance delete mysql1 --final-backup")
+def delete(
+    session: Session,
+    instance: Name,
+    plan: deletion.Plan = False,
+    final_backup: deletion.FinalBackup = False,
+    yes: Yes = False,
+    wait: Wait = True,
+) -> None:
     """Stop the server and delete its data. Of an adopted server, only the record is deleted. Backups remain."""
-    deletion.delete(session, "instance", instance, plan=plan, yes=yes, wait=wait)
+    query = {"final_backup": "true"} if final_backup else {}
+    deletion.delete(session, "instance", instance, plan=plan, yes=yes, wait=wait, **query)

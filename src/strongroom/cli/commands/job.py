@@ -28,6 +28,8 @@ KINDS = (
     *(
         "delete_instance",
         "discard_old",
+        "final_delete_cluster",
+        "final_delete_instance",
         "import",
         "label_backup",
         "prepare",

@@ -15,7 +15,6 @@ from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.output.tables import Format
 from strongroom.cli.output.values import moment, size
 from strongroom.cli.session import AllProjects, Session, Yes, command, confirm
-from strongroom.errors import Unavailable
 
 app = typer.Typer(no_args_is_help=True, help="Retention: which backups are kept, and why; what was removed.")
 status_app = typer.Typer()
@@ -28,7 +27,6 @@ Database = Annotated[
         autocompletion=complete_names("instances"),
     ),
 ]
-_CRITICAL = 2
 
 
 def _lines(value: Sequence[str] | None) -> str:
@@ -86,18 +84,24 @@ def show(
     session.output.rows(found["backups"], FATES, noun="backups")
     for line in _summarize(found):
         note(line)
+    _note_holds(found["ending_holds"])
     if found["waiting"]:
         warn(f"Retention waits: {found['waiting']['message']}. `strongroom retention confirm {database}` lets it continue.")
+
+
+def _note_holds(holds: Sequence[Mapping[str, Any]]) -> None:
+    for hold in holds:
+        note(f"The hold of backup {hold['backup']} ends {moment(hold['until'])} UTC: {hold['reason']}.")
 
 
 def _summarize(found: Mapping[str, Any]) -> list[str]:
     if found["policy"] is None:
         return ["No policy applies: all backups are kept."]
     would = "would be " if found["simulated"] else ""
-    when = f" at {moment(found['at'])} UTC" if found["simulated"] else ""
+    gone = f"expired at {moment(found['at'])} UTC" if found["simulated"] else "deleted or expired"
     lines = [
         f"Policy {found['policy']}: {found['rules']}.",
-        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({size(found['expired_bytes'])}) expired{when}.",
+        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({size(found['expired_bytes'])}) {gone}.",
     ]
     if found["lost"]:
         lines.append(f"No longer restorable then: {', '.join(moment(point) for point in found['lost'])}.")
@@ -154,29 +158,31 @@ STATUS = [
     Column("Chain", "chain", right=True, rank=6),
     When("Next run", "next_run", rank=3),
     Column("Because", "conditions", _conditions),
-    Column("Remedy", "conditions", _remedies, rank=2),
+    Column("Remedy", "conditions", _remedies),
     Column("Incidents", "incidents", _incidents, rank=7),
 ]
 
 
-@command(status_app, "status", example="strongroom status\nstrongroom status --check\nstrongroom status --format json")
+@command(
+    status_app,
+    "status",
+    example="strongroom status\nstrongroom status --check\nstrongroom status --format json",
+    monitoring="check",
+)
 def status(
     session: Session,
     check: Annotated[
         bool,
-        typer.Option("--check", help="For monitoring: one line, and the exit status 0 ok, 1 warning, 2 critical, or 3 unknown."),
+        typer.Option(
+            "--check",
+            help="For monitoring: one line, and the exit status 0 ok, 1 warning, 2 critical, or 3 unknown (also an error).",
+        ),
     ] = False,
     all_projects: AllProjects = False,
 ) -> None:
     """Show how well each database is protected: what can be restored, what is wrong, what to do."""
     query = {"all_projects": "true"} if all_projects else {}
-    try:
-        found = session.client.get("protection", **query)["protection"]
-    except Unavailable as error:
-        if not check:
-            raise
-        typer.echo(f"CRITICAL: {error.message}")
-        raise typer.Exit(_CRITICAL) from None
+    found = session.client.get("protection", **query)["protection"]
     if check:
         typer.echo(found["summary"])
         for one in found["databases"]:
@@ -185,3 +191,5 @@ def status(
         raise typer.Exit(found["exit_code"])
     columns = [Column("Project", "project_id"), *STATUS] if all_projects else STATUS
     session.output.rows(found["databases"], columns, noun="databases")
+    for one in found["databases"]:
+        _note_holds(one["ending_holds"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.artifact import ForeignBackup, ForeignChain, ForeignReader, Location, load_chain, read_manifest, require_container
@@ -33,6 +34,13 @@ def source_of(backup: Backup) -> Source:
 def location_of(backup: Backup) -> Location:
     """The location of a backup's own artifact, which may not exist yet."""
     return Location(container=backup.container, id=backup.id)
+
+
+def find_registered(session: Session) -> dict[str, str]:
+    """Registered backups, which refer to the artifact of a backup: their ids, with the id of that backup."""
+    rows = session.execute(select(Backup.id, Backup.source).where(Backup.status == "RESTORED", Backup.deleted.is_(None)))
+    sources = {key: Source.model_validate(source or {}) for key, source in rows}
+    return {key: source.artifact.id for key, source in sources.items() if source.artifact is not None}
 
 
 def target_of(session: Session, backup: Backup) -> Location | ForeignChain:

@@ -10,7 +10,7 @@ from strongroom.flows.chores.chore import Chore
 from strongroom.flows.retention.clocks import Reading, add_served, find_jump, keep_reading, load_reading, read_clocks
 from strongroom.flows.retention.facts import refresh_facts
 from strongroom.flows.retention.protection import note_incidents
-from strongroom.flows.retention.turn import sweep_imported, take_turn
+from strongroom.flows.retention.turn import find_work, sweep_imported, take_turn
 from strongroom.flows.retention.watch import EVERYTHING, list_databases, note_look
 from strongroom.flows.site import Site
 
@@ -26,7 +26,7 @@ def retain(site: Site) -> float:
     with site.catalog.read() as session:
         databases = list_databases(session, watch, at)
         everything = watch.everything is None or at > watch.everything + EVERYTHING
-    for database_id in databases:
+    for database_id in find_work(site, databases):
         try:
             take_turn(site, database_id, jump=jump)
         except StrongroomError as error:

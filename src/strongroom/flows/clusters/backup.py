@@ -83,13 +83,8 @@ def add_cluster_backup(
     scheduled: Scheduled | None = None,
 ) -> tuple[Backup, Job]:
     """Add a backup of the cluster and its job, in the transaction of the caller, who starts the job. Raises as the request."""
-    refuse_if_working(session, row, "take a backup")
-    if row.task is not None:
-        raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
-    refuse_if_cut_off(session, row, unless_waiting=True)
-    quotas.require(session, row.project, site.settings, {"backups": 1})
-    nodes, silent = nodes_of(session, row.id), silent_hosts(session)
-    synced = [n for n in nodes if is_synced(n) and n.host not in silent]
+    refuse_cluster_backup(session, site, row)
+    nodes, synced = nodes_of(session, row.id), _list_synced(session, row)
     wanted = nodes_named(session, row, [node])[0] if node else None
     base, reason = _choose_parent(session, row, nodes, synced, wanted, limit) if incremental else (None, None)
     source = next(n for n in nodes if n.id == base.instance_id) if base else _choose_source(row, synced, wanted)
@@ -106,6 +101,26 @@ def add_cluster_backup(
         desync=desync,
     )
     return backup, job
+
+
+def refuse_cluster_backup(session: Session, site: Site, row: Cluster) -> None:
+    """Raise Busy, Conflict or QuotaExceeded if no backup of the cluster can be taken now, whatever its nodes do."""
+    refuse_if_working(session, row, "take a backup")
+    if row.task is not None:
+        raise Busy(f"cluster {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+    refuse_if_cut_off(session, row, unless_waiting=True)
+    quotas.require(session, row.project, site.settings, {"backups": 1})
+
+
+def refuse_full_backup(session: Session, site: Site, row: Cluster) -> None:
+    """The same, also if no node is Synced."""
+    refuse_cluster_backup(session, site, row)
+    _choose_source(row, _list_synced(session, row), None)
+
+
+def _list_synced(session: Session, cluster: Cluster) -> list[Instance]:
+    silent = silent_hosts(session)
+    return [node for node in nodes_of(session, cluster.id) if is_synced(node) and node.host not in silent]
 
 
 def _await_synced(site: Site, project: str, cluster: str, wanted: str | None) -> None:

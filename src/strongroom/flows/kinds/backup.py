@@ -147,16 +147,7 @@ def add_backup(
     scheduled: Scheduled | None = None,
 ) -> tuple[Backup, Job]:
     """Add a backup of the instance and its job, in the transaction of the caller, who starts the job. Raises as the request."""
-    refuse_if_busy(session, row, "take a backup")
-    refuse_if_node(row, "backup")
-    if row.task is not None:
-        raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
-    if row.state != "running":
-        raise Busy(
-            f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
-            remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
-        )
-    quotas.require(session, row.project, site.settings, {"backups": 1})
+    refuse_backup(session, site, row)
     reason = None
     base: Backup | None = None
     chains = datastores.get(row.datastore).capabilities.incremental
@@ -184,6 +175,20 @@ def add_backup(
         damaged_pages=damaged_pages,
     )
     return backup, job
+
+
+def refuse_backup(session: Session, site: Site, row: Instance) -> None:
+    """Raise Unsupported, Busy or QuotaExceeded if no backup of the instance can be taken now."""
+    refuse_if_busy(session, row, "take a backup")
+    refuse_if_node(row, "backup")
+    if row.task is not None:
+        raise Busy(f"instance {row.name} ({row.id}) is in {row.task}; cannot take a backup now")
+    if row.state != "running":
+        raise Busy(
+            f"instance {row.name} ({row.id}) is {row.state}; a backup needs a running server",
+            remedy=f"Start it (`strongroom instance start {row.name}`). {row.detail}".strip(),
+        )
+    quotas.require(session, row.project, site.settings, {"backups": 1})
 
 
 def new_backup(

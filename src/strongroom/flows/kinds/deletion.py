@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from strongroom.artifact import delete_artifact
+from strongroom.artifact import delete_artifact, require_container
 from strongroom.catalog import Backup, Job
 from strongroom.catalog.find import (
     children_of,
     descendants_of,
     find_backup,
+    find_job,
     unfinished_jobs,
 )
 from strongroom.errors import Busy, HasChildren, NotFound
@@ -23,17 +24,19 @@ from strongroom.flows.outcomes import settle_deletion
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import refuse_if_held
-from strongroom.flows.retention.marks import Cause, grace_of, mark
+from strongroom.flows.retention.marks import Cause, grace_of, mark, unmark
 from strongroom.flows.site import Site
-from strongroom.flows.status import move_backups
+from strongroom.flows.status import move_backup, move_backups
 from strongroom.flows.steps import backup_of, load_job
 from strongroom.identity import asker
+from strongroom.storage import Store
 
 
 async def delete_stored(site: Site, job_id: str) -> None:
     """Delete all objects of the backup and of the backups that are deleted with it, children first.
 
-    The objects of imported and registered backups are kept. Raises HasChildren while another backup depends on one of them.
+    The objects of imported and registered backups are kept. Raises HasChildren while another backup depends on one of them,
+    StorageError while the store does not show their container: what it does not show was not deleted.
     """
 
     def remove() -> None:
@@ -51,7 +54,9 @@ async def delete_stored(site: Site, job_id: str) -> None:
                 )
         for link in chain:
             if link.source is None:
-                delete_artifact(site.stores.holding(link), location_of(link))
+                store = site.stores.holding(link)
+                _require_shown(site, job_id, store, link)
+                delete_artifact(store, location_of(link))
             if link.id != backup.id:  # the job's own backup is settled with the job
                 with site.catalog.write() as session:
                     row = session.get(Backup, link.id)
@@ -61,11 +66,33 @@ async def delete_stored(site: Site, job_id: str) -> None:
     await asyncio.to_thread(remove)
 
 
+def _require_shown(site: Site, job_id: str, store: Store, backup: Backup) -> None:
+    """Raise StorageError if the store shows nothing in the container of a backup that was complete.
+
+    The job notes what it removes: when it runs again after a crash, it may have emptied the container itself.
+    """
+    with site.catalog.read() as session:
+        if find_job(session, None, job_id).output.get("removing") == backup.id:
+            return
+    is_failed = backup.manifest_sha256 is None and backup.fault is not None
+    if not is_failed:  # a failed one may have left nothing
+        require_container(store, location_of(backup))
+    with site.catalog.write() as session:
+        job = find_job(session, None, job_id)
+        job.output = {**job.output, "removing": backup.id}
+
+
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
     backup = backup_of(session, job)
-    for link in [*descendants_of(session, backup.id), backup]:
-        if link.status == "DELETING":
-            settle_deletion(session, link, failure, job.asked_by)
+    links = [link for link in (*descendants_of(session, backup.id), backup) if link.status == "DELETING"]
+    if failure is not None and failure["code"] == "Cancelled" and job.started is None:  # in the queue: nothing was removed
+        whole = [link for link in links if link.fault is None]  # others were to be deleted before, and may be removed in part
+        unmark(session, whole)
+        for link in whole:
+            move_backup(link, "COMPLETED" if link.source is None else "RESTORED")
+        links = [link for link in links if link not in whole]
+    for link in links:
+        settle_deletion(session, link, failure, job.asked_by)
 
 
 def discard_backup(site: Site, project: str, backup: str, *, cascade: bool = False) -> Job | None:

@@ -7,11 +7,12 @@ import asyncio
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Job
-from strongroom.catalog.find import find_backup, find_job
+from strongroom.catalog.find import ancestors_of, find_backup, find_job
 from strongroom.flows.backups.labels import store_label
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import JobKind
 from strongroom.flows.records import change_record
+from strongroom.flows.retention.marks import unmark
 from strongroom.flows.site import Site
 
 
@@ -28,12 +29,17 @@ async def store_labels(site: Site, job_id: str) -> None:
 
 
 def change_backup(site: Site, project: str, backup: str, *, name: str | None, protected: bool | None) -> Backup:
-    """Rename a backup, or change its protection. Raises NotFound, Conflict, Busy."""
+    """Rename a backup, or change its protection. Who protects a deleted or expired backup takes that back.
+
+    Raises NotFound, Conflict, Busy.
+    """
     job: Job | None = None
     with site.catalog.write() as session:
         row = find_backup(session, project, backup)
         before = (row.name, row.protected)
         change_record(row, name=name, protected=protected)
+        if protected:
+            unmark(session, [row, *ancestors_of(session, row)])
         if before != (row.name, row.protected) and _has_artifact(row):
             job = _new_label_job(session, row)
     if job is not None:

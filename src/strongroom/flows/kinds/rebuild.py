@@ -83,6 +83,7 @@ class _Search:
         self._problems: list[dict[str, Any]] = []
         self._next_progress = 0.0
         self._found = self._known = self._unsealed = 0
+        self._warning: str | None = None
 
     def add(self, found: Manifest | Problem) -> None:
         """Add a manifest or a problem that was found in the store."""
@@ -157,10 +158,17 @@ class _Search:
         if not self._found and wanted:
             require_container(self.store, Location(container=wanted, id="any"))
         elif not self._found and next(iter(self.store.folders()), None) is None:
-            raise StorageError(
-                f"the store {self.store.url('')} shows no backups and no containers",
-                remedy="Check that its file system is mounted, and that it is the right directory, bucket or project.",
-            )
+            empty = f"the store {self.store.url('')} shows no backups and no containers"
+            remedy = "Check that its file system is mounted, and that it is the right directory, bucket or project."
+            if self._is_used():
+                raise StorageError(empty, remedy=remedy)
+            self._warning = f"{empty}. {remedy}"
+
+    def _is_used(self) -> bool:
+        """Whether the catalog has backups: then a store without any is not a new one."""
+        with self._site.catalog.read() as session:
+            used = select(Backup.id).where(Backup.deleted.is_(None), Backup.status == "COMPLETED").limit(1)
+            return session.scalar(used) is not None
 
     def report_missing_parents(self) -> None:
         """Report backups that cannot be restored because their parent was not found."""
@@ -180,6 +188,7 @@ class _Search:
             "added": len(self._added),
             "backups": self._added[:MOST_SHOWN],
             "unsealed": self._unsealed,
+            "warning": self._warning,
             "broken": len(self._problems),
             "problems": self._problems[:MOST_SHOWN],
         }

@@ -13,7 +13,9 @@ from strongroom.catalog import Backup, Instance, Job, now
 from strongroom.catalog.find import descendants_of, find_backup, find_cluster, find_instance, nodes_of, unfinished_jobs
 from strongroom.catalog.queries import broken_chains
 from strongroom.errors import StrongroomError
+from strongroom.flows.clusters.backup import refuse_full_backup
 from strongroom.flows.jobs import refuse_if_node
+from strongroom.flows.kinds.backup import refuse_backup
 from strongroom.flows.kinds.deletion import refuse_deletion, waits_for_sweep
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.retention.marks import grace_of
@@ -77,19 +79,22 @@ class DeletePlan(_Model):
         description="Until then, the backups stay in the store and can be undeleted; null: they are removed at once.",
     )
     jobs: list[CancelledJob] = Field(description="Jobs that are cancelled.")
+    final_backup: bool = Field(False, description="A full backup is taken first; nothing is deleted unless it is complete.")
     kept: int = Field(description="Restorable backups of the same instance or cluster that are kept.")
     newest: KeptBackup | None = Field(description="The newest of these.")
     newest_verified: KeptBackup | None = Field(description="The newest of these whose verification succeeded.")
 
 
-def plan_delete_instance(site: Site, project: str, instance: str) -> DeletePlan:
-    """What `request_delete_instance` would do. Raises NotFound, Conflict."""
+def plan_delete_instance(site: Site, project: str, instance: str, *, final_backup: bool = False) -> DeletePlan:
+    """What `request_delete_instance`, or with ``final_backup`` `request_final_deletion`, would do. Raises NotFound, Conflict."""
     with site.catalog.read() as session:
         row = find_instance(session, project, instance)
 
         def refuse() -> None:
             refuse_if_node(row, "delete")
             refuse_if_protected([row])
+            if final_backup:
+                refuse_backup(session, site, row)
 
         refused = _refusals(refuse)
         kept = _restorable(session, Backup.instance_id == row.id)
@@ -103,18 +108,28 @@ def plan_delete_instance(site: Site, project: str, instance: str) -> DeletePlan:
             protected=row.protected,
             nodes=[],
             backups=[],
-            jobs=_cancelled(jobs),
+            jobs=_cancelled([] if final_backup else jobs),
+            final_backup=final_backup,
             **_data_of([row]),
             **_kept(kept),
         )
 
 
-def plan_delete_cluster(site: Site, project: str, cluster: str) -> DeletePlan:
-    """What `request_delete_cluster` would do. Raises NotFound, Conflict."""
+def plan_delete_cluster(site: Site, project: str, cluster: str, *, final_backup: bool = False) -> DeletePlan:
+    """What `request_delete_cluster`, or with ``final_backup`` `request_final_cluster_deletion`, would do.
+
+    Raises NotFound, Conflict.
+    """
     with site.catalog.read() as session:
         row = find_cluster(session, project, cluster)
         nodes = nodes_of(session, row.id)
-        refused = _refusals(lambda: refuse_if_protected([row, *nodes]))
+
+        def refuse() -> None:
+            refuse_if_protected([row, *nodes])
+            if final_backup:
+                refuse_full_backup(session, site, row)
+
+        refused = _refusals(refuse)
         jobs = {job.id: job for job in unfinished_jobs(session, cluster_id=row.id)}
         for node in nodes:
             jobs |= {job.id: job for job in unfinished_jobs(session, instance_id=node.id)}
@@ -127,7 +142,8 @@ def plan_delete_cluster(site: Site, project: str, cluster: str) -> DeletePlan:
             protected=row.protected,
             nodes=[node.node or node.name for node in nodes],
             backups=[],
-            jobs=_cancelled(list(jobs.values())),
+            jobs=_cancelled([] if final_backup else list(jobs.values())),
+            final_backup=final_backup,
             **_data_of(nodes),
             **_kept(_restorable(session, Backup.cluster_id == row.id)),
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Policy, now
+from strongroom.catalog.policies import detach_all
 from strongroom.errors import InvalidRequest
 from strongroom.flows.policies.requests import change_settings, list_attached, require_store
 from strongroom.flows.records import check_name
@@ -77,5 +78,5 @@ def _release(session: Session, row: Policy) -> None:
         row.declared = False
         log.warning("a policy is not declared any more, but attached: it stays", policy=row.name, attached=", ".join(attached))
     else:
-        session.execute(delete(Attachment).where(Attachment.policy_id == row.id))
+        detach_all(session, row)
         session.delete(row)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Cluster, Instance, Job, Policy, PolicyRun, Schedule, now
 from strongroom.catalog.find import find_cluster, find_instance
-from strongroom.catalog.policies import Database, find_policy, policy_of
+from strongroom.catalog.policies import Database, detach, detach_all, find_policy, policy_of
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows.clusters.backup import is_synced
 from strongroom.flows.hosts.fresh import refresh_instance, refresh_nodes
@@ -82,7 +82,7 @@ def delete_policy(site: Site, project: str, ref: str) -> None:
                 f"policy {policy.name} is attached to {', '.join(attached[:10])}",
                 remedy=f"Detach it first: `strongroom policy detach {policy.name} …`.",
             )
-        session.execute(delete(Attachment).where(Attachment.policy_id == policy.id))
+        detach_all(session, policy)
         for schedule in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
             remove_schedule(session, schedule)
         session.delete(policy)
@@ -125,7 +125,7 @@ def detach_policy(site: Site, project: str, ref: str, databases: Sequence[str], 
                     f"policy {policy.name} is not attached to {name}",
                     remedy=f"`strongroom policy show {policy.name}` shows to what it is attached.",
                 )
-            session.delete(row)
+            detach(session, row)
     site.alarm.wake(SCHEDULES)
     return policy
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Confirmation, Expiration
-from strongroom.flows.retention.holdings import Holdings
+from strongroom.flows.retention.holdings import Holdings, belongs_to
 from strongroom.protection.backups import History
 from strongroom.protection.retention import needs_confirmation
 
 SHRINK = 0.5
-"""A full below this part of the one before is suspicious: the database may have been emptied."""
+"""A full below this part of the usual size is suspicious: the database may have been emptied."""
+_MOST_FULLS = 1000
+_UNFINISHED = (*Backup.RUNNING, "FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,9 @@ def find_brake(session: Session, holdings: Holdings, history: History, due: Coll
     """Why nothing may be removed for the database now. ``due``: the expired backups that a sweep would remove."""
     if jump:
         return Brake("clock", jump, jump.partition(" by ")[0])
-    key = holdings.database.id if holdings.database else ""
-    if (shrunk := _find_shrunken_full(holdings)) is not None and not _is_confirmed(session, key, "shrink", shrunk.id):
-        return Brake("shrink", f"the newest full backup, {shrunk.name}, has less than half the size of the one before", shrunk.id)
+    if (shrunken := _find_shrunken_full(session, holdings)) is not None:
+        message = f"the newest full backup, {shrunken.newest}, has less than half the size of {shrunken.before}"
+        return Brake("shrink", message, shrunken.first)
     waiting = [key for key in due if not _has_confirmed(holdings.marks.get(key))]
     removals = [found for key in due if (found := history.find(key)) is not None]
     chain = max((history.count_ancestors(backup) + 1 for backup in history.backups), default=1)
@@ -52,25 +55,61 @@ def find_brake(session: Session, holdings: Holdings, history: History, due: Coll
     return None
 
 
-def _find_shrunken_full(holdings: Holdings) -> Backup | None:
-    """The newest full, if it is suspiciously small and was not verified."""
-    fulls = [b for b in holdings.judged if b.kind == "full" and b.status == "COMPLETED" and b.source is None]
-    newest: Sequence[Backup] = sorted(fulls, key=lambda backup: backup.finished or backup.created)[-2:]
-    if len(newest) < 2 or (newest[1].verified and newest[1].verified["ok"]):
+@dataclass(frozen=True, slots=True)
+class _Shrunken:
+    """Full backups that are suspiciously small, one after the other."""
+
+    first: str
+    """Id of the first of them. Who confirms it vouches for the size from then on."""
+    newest: str
+    before: str
+    """Names of the newest of them, and of the last full of the usual size."""
+
+
+def _find_shrunken_full(session: Session, holdings: Holdings) -> _Shrunken | None:
+    """Whether the newest full is suspiciously small, and nobody has confirmed the size or verified a full of it.
+
+    Each full is compared with the last one that was not suspicious, not with the one before: a second small full proves nothing.
+    Fulls that were removed count too: the one that was confirmed or verified may be gone.
+    """
+    own = [b for b in holdings.judged if b.kind == "full" and b.status == "COMPLETED" and b.source is None]
+    newest = max(own, key=lambda backup: backup.finished or backup.created, default=None)
+    if holdings.database is None or newest is None:
         return None
-    before, last = (_size(backup) for backup in newest)
-    return newest[1] if before and last < before * SHRINK else None
+    confirmed = session.get(Confirmation, (holdings.database.id, "shrink"))
+    before: _Full | None = None
+    first: _Full | None = None
+    for full in _list_fulls(session, holdings.database.id):
+        is_trusted = full.is_verified or (confirmed is not None and confirmed.what == full.id)
+        if before is not None and full.size < before.size * SHRINK and not is_trusted:
+            first = first or full
+        else:
+            before, first = full, None
+        if full.id == newest.id:
+            break
+    return _Shrunken(first.id, newest.name, before.name) if first is not None and before is not None else None
 
 
-def _size(backup: Backup) -> int:
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """What the size of a full backup says."""
+
+    id: str
+    name: str
+    size: int
     """Bytes before compression, which is the same whatever the codec is."""
-    return backup.raw_size or backup.stored_size or 0
+    is_verified: bool
+
+
+def _list_fulls(session: Session, database_id: str) -> list[_Full]:
+    """The full backups of the database, oldest first, also those that were removed."""
+    at = func.coalesce(Backup.finished, Backup.created)
+    columns = (Backup.id, Backup.name, func.coalesce(Backup.raw_size, Backup.stored_size, 0), Backup.verified)
+    fulls = (belongs_to(database_id), Backup.kind == "full", Backup.source.is_(None), Backup.status.not_in(_UNFINISHED))
+    newest = session.execute(select(*columns).where(*fulls).order_by(at.desc(), Backup.id.desc()).limit(_MOST_FULLS))
+    found = [_Full(key, name, size, bool(verified and verified["ok"])) for key, name, size, verified in newest if size]
+    return found[::-1]
 
 
 def _has_confirmed(mark: Expiration | None) -> bool:
     return mark is not None and mark.confirmed_by is not None
-
-
-def _is_confirmed(session: Session, database_id: str, kind: str, what: str) -> bool:
-    row = session.get(Confirmation, (database_id, kind))
-    return row is not None and row.what == what

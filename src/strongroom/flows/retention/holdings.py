@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, case, or_, select
 from sqlalchemy.orm import Session, defer
 
-from strongroom.catalog import Attachment, Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
+from strongroom.catalog import Backup, Cluster, Expiration, Instance, Policy, PolicyRun, Run, now
 from strongroom.catalog.find import unfinished_jobs
-from strongroom.catalog.policies import policy_of
+from strongroom.catalog.policies import Attachments, Database
+from strongroom.flows.backups.sources import find_registered
 from strongroom.flows.backups.verification import level_of
+from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import list_holds
-from strongroom.flows.retention.marks import find_marks
 from strongroom.protection.backups import History, KnownBackup, State
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.retention import Decision, decide
+from strongroom.protection.retention import FUTURE, Decision, decide
 
-Database = Instance | Cluster
 GOING = ("DELETING", "DELETE_FAILED", "DELETED")
 _UNUSED = [defer(column) for column in (Backup.profile, Backup.witness, Backup.positions, Backup.pages, Backup.description)]
+_COLUMNS = (
+    Backup.id,
+    Backup.cluster_id,
+    Backup.instance_id,
+    Backup.parent_id,
+    Backup.status,
+    Backup.trashed,
+    Backup.protected,
+    Backup.source,
+    Backup.verified,
+    Backup.stored_size,
+    Backup.created,
+    case((Backup.status == "DELETE_FAILED", Backup.updated)).label("updated"),
+    Backup.started,
+    Backup.finished,
+)
+"""What the rules rest on. Rows of these take a fifth of the time and memory of whole backups; each time costs a conversion."""
 _LATE = timedelta(minutes=5)
 """Beyond the spread: a run that began later is named by its start, not by its nominal time."""
 
@@ -39,8 +57,12 @@ class Holdings:
     """Those that exist, with those that are being deleted."""
     marks: dict[str, Expiration]
     holds: frozenset[str]
+    registered: frozenset[str]
+    """Those whose artifact another backup refers to: the rules keep them, a person may delete them."""
     in_use: frozenset[str]
     """Those that a running job writes or reads."""
+    served: int
+    """How many seconds the service has run."""
     nominal: dict[str, datetime]
     """Nominal times of the runs that took them."""
 
@@ -63,12 +85,15 @@ class Holdings:
 
     def decide(self, history: History, at: datetime, spec: PolicySpec) -> dict[str, Decision]:
         """What the rules of the policy make of them. Jobs that read a backup stop its removal, not its mark."""
-        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds)
+        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds | self.registered)
 
 
 def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:
     """A backup as the rules see it. ``nominal``: nominal times of the runs that took backups."""
     begin = backup.started or backup.created
+    point = backup.finished or begin
+    if backup.created - begin > FUTURE:  # the clock of its host was behind: a backup does not begin before it is requested
+        begin, point = backup.created, max(point, backup.created)
     is_own = backup.source is None and backup.status != "RESTORED"
     state = State.STORED
     if backup.status in Backup.RUNNING:
@@ -81,7 +106,7 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
     return KnownBackup(
         id=backup.id,
         started=nominal.get(backup.id, begin),
-        point=backup.finished or begin,
+        point=point,
         parent=backup.parent_id,
         state=state,
         damaged=verified is not None and not verified["ok"],
@@ -91,38 +116,109 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
     )
 
 
+def belongs_to(database_id: str) -> ColumnElement[bool]:
+    """Whether a backup is of this instance or cluster."""
+    return or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the catalog knows for all databases together."""
+
+    held: frozenset[str]
+    """Backups that people hold."""
+    registered: frozenset[str]
+    in_use: frozenset[str]
+    served: int
+    """How many seconds the service has run."""
+
+
+def load_shared(session: Session) -> Shared:
+    """Read it."""
+    registered = find_registered(session)
+    used = list_used(session)
+    used |= {registered[key] for key in used if key in registered}
+    return Shared(frozenset(list_holds(session)), frozenset(registered.values()), used, read_served(session))
+
+
 def load_holdings(session: Session, database_id: str) -> Holdings:
     """What the catalog knows of the backups of an instance or a cluster."""
-    of_it = or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
-    existing = select(Backup).where(of_it, Backup.deleted.is_(None)).order_by(Backup.created, Backup.id).options(*_UNUSED)
-    backups = tuple(session.scalars(existing))
-    database = session.get(Instance, database_id) or session.get(Cluster, database_id)
-    ids = [backup.id for backup in backups]
-    policy, since = find_last_policy(session, database)
+    own = select(Backup).where(belongs_to(database_id), Backup.deleted.is_(None))
+    existing = own.order_by(Backup.created, Backup.id).options(*_UNUSED)
+    backups = {database_id: list(session.scalars(existing))}
+    return _make_all(session, [database_id], backups, load_shared(session))[database_id]
+
+
+def load_many_holdings(session: Session, database_ids: Sequence[str], shared: Shared) -> dict[str, Holdings]:
+    """The same for many databases, by id, with only what decisions rest on: the backups are rows of ``_COLUMNS``, in no order."""
+    existing = select(*_COLUMNS).where(Backup.deleted.is_(None))
+    backups: dict[str, list[Backup]] = {key: [] for key in database_ids}
+    for row in session.execute(existing.where(Backup.instance_id.in_(database_ids), Backup.cluster_id.is_(None))):
+        backups[row.instance_id].append(cast("Backup", row))
+    for row in session.execute(existing.where(Backup.cluster_id.in_(database_ids))):
+        backups[row.cluster_id].append(cast("Backup", row))
+    return _make_all(session, database_ids, backups, shared)
+
+
+def _make_all(
+    session: Session, database_ids: Sequence[str], backups: Mapping[str, Sequence[Backup]], shared: Shared
+) -> dict[str, Holdings]:
+    """The holdings with these backups: some queries for all of them."""
+    databases: dict[str, Database] = {}
+    databases |= {row.id: row for row in session.scalars(select(Cluster).where(Cluster.id.in_(database_ids)))}
+    databases |= {row.id: row for row in session.scalars(select(Instance).where(Instance.id.in_(database_ids)))}
+    attachments = Attachments(session, databases.values())
+    of_them = or_(Backup.instance_id.in_(database_ids), Backup.cluster_id.in_(database_ids))
+    marked = select(Expiration).where(Expiration.backup_id.in_(select(Backup.id).where(of_them)))
+    marks = {row.backup_id: row for row in session.scalars(marked)}
+    due = _find_due_times(session, database_ids)
+    found = {}
+    for key in database_ids:
+        rows, database = tuple(backups[key]), databases.get(key)
+        policy, since = find_last_policy(attachments, database)
+        found[key] = Holdings(
+            database=database,
+            policy=policy,
+            policy_since=since,
+            backups=rows,
+            marks={backup.id: marks[backup.id] for backup in rows if backup.id in marks},
+            holds=shared.held | {backup.id for backup in rows if backup.protected},
+            registered=shared.registered,
+            in_use=shared.in_use,
+            served=shared.served,
+            nominal=_find_nominal_times(rows, due.get(key, {}), policy.spec.spread) if policy and key in due else {},
+        )
+    return found
+
+
+def of_nobody(backups: tuple[Backup, ...], marks: dict[str, Expiration], shared: Shared) -> Holdings:
+    """Backups that belong to no database: others wrote them."""
     return Holdings(
-        database=database,
-        policy=policy,
-        policy_since=since,
+        database=None,
+        policy=None,
+        policy_since=now(),
         backups=backups,
-        marks=find_marks(session, ids),
-        holds=frozenset(list_holds(session)) | {backup.id for backup in backups if backup.protected},
-        in_use=list_used(session),
-        nominal=_find_nominal_times(session, database_id, backups, policy) if policy else {},
+        marks=marks,
+        holds=shared.held,
+        registered=shared.registered,
+        in_use=shared.in_use,
+        served=shared.served,
+        nominal={},
     )
 
 
-def find_last_policy(session: Session, database: Database | None) -> tuple[Policy | None, datetime]:
+def find_last_policy(attachments: Attachments, database: Database | None) -> tuple[Policy | None, datetime]:
     """The policy of a database, and since when it is what it is; of a deleted database, the policy that it had then.
 
     None where that is not certain.
     """
-    policy = policy_of(session, database) if database else None
+    policy = attachments.policy_of(database) if database else None
     if database is None or policy is None:
         return None, now()
-    attached = session.get(Attachment, (database.project, database.id)) or session.get(Attachment, (database.project, ""))
-    if attached is None or (database.deleted is not None and attached.created > database.deleted):
+    since = attachments.since(database)
+    if since is None or (database.deleted is not None and since > database.deleted):
         return None, now()
-    return policy, max(policy.updated, attached.created)
+    return policy, max(policy.updated, since)
 
 
 def list_used(session: Session) -> frozenset[str]:
@@ -135,13 +231,18 @@ def list_used(session: Session) -> frozenset[str]:
     return frozenset(used | {key for key in session.scalars(cut_off) if key})
 
 
-def _find_nominal_times(session: Session, database_id: str, backups: Collection[Backup], policy: Policy) -> dict[str, datetime]:
-    """The nominal time of each backup that a schedule took in time."""
-    runs = session.execute(
-        select(PolicyRun.backup_id, PolicyRun.nominal).where(
-            PolicyRun.database_id == database_id, PolicyRun.by_hand.is_(False), PolicyRun.backup_id.is_not(None)
-        )
+def _find_due_times(session: Session, database_ids: Sequence[str]) -> dict[str, dict[str, datetime]]:
+    """The due time of each backup that a schedule took, by database."""
+    found: dict[str, dict[str, datetime]] = {}
+    runs = select(PolicyRun.database_id, PolicyRun.backup_id, PolicyRun.nominal).where(
+        PolicyRun.database_id.in_(database_ids), PolicyRun.by_hand.is_(False), PolicyRun.backup_id.is_not(None)
     )
-    due = {key: nominal for key, nominal in runs if key}
-    latest = policy.spec.spread + _LATE
+    for database_id, backup_id, nominal in session.execute(runs):
+        found.setdefault(database_id, {})[backup_id or ""] = nominal
+    return found
+
+
+def _find_nominal_times(backups: Collection[Backup], due: Mapping[str, datetime], spread: timedelta) -> dict[str, datetime]:
+    """The nominal time of each backup that a schedule took in time."""
+    latest = spread + _LATE
     return {b.id: due[b.id] for b in backups if b.id in due and timedelta(0) <= b.created - due[b.id] <= latest}

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Hold, now
 from strongroom.catalog.find import ancestors_of, find_backup
 from strongroom.errors import Busy, Conflict, InvalidRequest, Protected
-from strongroom.flows.retention.marks import unmark
+from strongroom.flows.retention.marks import database_of, unmark
 from strongroom.flows.site import Site
 from strongroom.identity import asker
+
+SOON = timedelta(days=7)
+"""A hold that ends within this time is shown: afterwards the rules decide about the backup."""
+
+
+class EndingHold(BaseModel):
+    """A hold that ends soon."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backup_id: str
+    backup: str = Field(description="Name of the backup.")
+    until: str
+    reason: str
 
 
 def hold_backup(site: Site, project: str, backup: str, *, reason: str, until: datetime | None = None) -> Hold:
@@ -55,6 +70,22 @@ def list_holds(session: Session) -> dict[str, Hold]:
     """All holds that count now, by the id of the backup. There are few."""
     at = now()
     return {hold.backup_id: hold for hold in session.scalars(select(Hold)) if hold.until is None or hold.until > at}
+
+
+def list_ending_holds(session: Session, database_id: str | None = None) -> dict[str, list[EndingHold]]:
+    """The holds that end soon, by database: of one, or of all."""
+    at = now()
+    query = select(Hold, Backup).join(Backup, Backup.id == Hold.backup_id)
+    query = query.where(Hold.until > at, Hold.until <= at + SOON, Backup.deleted.is_(None)).order_by(Hold.until)
+    if database_id is not None:
+        query = query.where(or_(Backup.cluster_id == database_id, Backup.instance_id == database_id))
+    found: dict[str, list[EndingHold]] = {}
+    for hold, backup in session.execute(query):
+        assert hold.until is not None
+        until = hold.until.isoformat(timespec="seconds").replace("+00:00", "Z")
+        ending = EndingHold(backup_id=backup.id, backup=backup.name, until=until, reason=hold.reason)
+        found.setdefault(database_of(backup), []).append(ending)
+    return found
 
 
 def refuse_if_held(session: Session, backups: Sequence[Backup]) -> None:

@@ -84,7 +84,7 @@ def undelete_backup(site: Site, project: str, backup: str) -> list[Backup]:
     Raises NotFound, Busy when the sweep has begun, Conflict when it is not deleted, or when no rule of its policy keeps it.
     """
     with site.catalog.write() as session:
-        row = find_backup(session, project, backup)
+        row = _find_deleted(session, project, backup)
         chain = [row, *ancestors_of(session, row)]
         for link in chain:
             if link.status in ("DELETING", "DELETE_FAILED"):
@@ -98,6 +98,13 @@ def undelete_backup(site: Site, project: str, backup: str) -> list[Backup]:
                 remedy=f"Keep it: `strongroom backup hold {row.id} --reason WHY`.",
             )
         return unmark(session, chain)
+
+
+def _find_deleted(session: Session, project: str, ref: str) -> Backup:
+    """The deleted backup with this name, which may be used again, or the one with this id or name. Raises NotFound, Conflict."""
+    named = select(Backup).where(Backup.project == project, Backup.name == ref, Backup.deleted.is_(None), Backup.trashed)
+    found = session.scalars(named.limit(2)).all()
+    return found[0] if len(found) == 1 else find_backup(session, project, ref)
 
 
 def database_of(backup: Backup) -> str:

@@ -19,6 +19,7 @@ from strongroom.flows.retention.clocks import keep_reading, read_clocks
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.forecast import EXPECTED, expect_until, find_ends
 from strongroom.flows.retention.holdings import Holdings, load_holdings
+from strongroom.flows.retention.holds import EndingHold, list_ending_holds
 from strongroom.flows.retention.turn import describe_rules, find_change, find_due
 from strongroom.flows.site import Site
 from strongroom.identity import asker
@@ -72,6 +73,7 @@ class Outlook(_Model):
     at: str
     simulated: bool = Field(description="For another time or policy: nothing of it happens.")
     waiting: Waiting | None
+    ending_holds: list[EndingHold] = Field(description="Holds that end within 7 days.")
     kept: int
     expired: int
     expired_bytes: int = Field(description="Bytes in the store of those that expire.")
@@ -94,16 +96,19 @@ def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = 
         present, read = find_facts(site, holdings.backups)
         history = holdings.to_history(present if read is not None else None)
         waiting = None if at or policy else find_waiting(session, site, holdings)
+        ending = list_ending_holds(session, database.id).get(database.id, [])
     if applied is None:
-        return _describe(holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.judged}, {}, waiting)
+        return _describe(
+            holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.judged}, {}, waiting, ending
+        )
     spec = applied.spec
     later = expect_until(history, spec, applied.plan, moment, at) if at is not None else history
     decisions = holdings.decide(later, at or moment, spec)
     reasons = {key: decision.reasons for key, decision in decisions.items()}
     reasons |= {b.id: ("failed, and complete in the store: a person decides",) for b in holdings.judged if b.id not in reasons}
-    ends = find_ends(history, spec, applied.plan, moment, holdings.holds) if at is None else {}
+    ends = find_ends(history, spec, applied.plan, moment, holdings.holds | holdings.registered) if at is None else {}
     return _describe(
-        holdings, database, applied, at or moment, reasons, ends, waiting, history=history, simulated=bool(at or policy)
+        holdings, database, applied, at or moment, reasons, ends, waiting, ending, history=history, simulated=bool(at or policy)
     )
 
 
@@ -175,7 +180,7 @@ def _find_brake(session: Session, site: Site, holdings: Holdings) -> Brake | Non
     change = find_change(holdings, seen, now())
     if not change.marked:
         return None
-    due = find_due(session, holdings.backups, holdings.marks, change)
+    due = find_due(holdings, change)
     expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
     return find_brake(session, holdings, holdings.to_history(seen), expired, jump=site.watch.jump)
 
@@ -188,6 +193,7 @@ def _describe(
     reasons: Mapping[str, tuple[str, ...]],
     ends: Mapping[str, datetime],
     waiting: Waiting | None,
+    ending: list[EndingHold],
     *,
     history: History | None = None,
     simulated: bool = False,
@@ -207,6 +213,7 @@ def _describe(
         at=_iso(at) or "",
         simulated=simulated,
         waiting=waiting,
+        ending_holds=ending,
         kept=len(fates) - len(gone),
         expired=len(gone),
         expired_bytes=sum(fate.stored_size for fate in fates if not fate.kept),
@@ -227,9 +234,12 @@ def _describe_fate(
     if reasons is None:  # a person deleted it, or it is being removed
         why = [mark.reason if mark else "is being deleted"]
     elif reasons:
-        why = [_name(reason, names) for reason in reasons]
+        held = backup.id in holdings.holds
+        why = [_name(reason, names) for reason in reasons if held or reason != "hold"]
     else:
         why = [mark.reason if mark else f"no rule keeps it ({describe_rules(spec)})" if spec else ""]
+    if backup.id in holdings.registered:
+        why.append("registered as another backup")
     if backup.id in holdings.in_use:
         why.append("in use by a job")
     kept = bool(reasons)

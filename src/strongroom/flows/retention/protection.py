@@ -13,10 +13,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Incident, Instance, Policy, now
-from strongroom.catalog.policies import Database, close_incident, open_incident, policy_of
+from strongroom.catalog.policies import Attachments, Database, close_incident, open_incident
 from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.holdings import GOING, describe_backup
+from strongroom.flows.retention.holds import EndingHold, list_ending_holds
 from strongroom.flows.site import Site
 from strongroom.protection.backups import History
 from strongroom.protection.policy import PolicySpec
@@ -61,7 +62,7 @@ _COLUMNS = (
     Backup.finished,
 )
 """What a status rests on. Rows of these take a fifth of the time and memory of whole backups."""
-_TOGETHER = 200
+_TOGETHER = 50
 """Databases whose backups are read together: memory does not grow with their number."""
 
 
@@ -102,10 +103,11 @@ class Protection(_Model):
     newest_verified: str | None = Field(description="The newest moment whose whole chain was verified.")
     restorable: int = Field(description="Backups that can be restored.")
     chain: int = Field(description="Number of backups in the chain of the newest.")
-    max_age: str | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
+    max_age: int | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
     next_run: str | None
     read_at: str | None = Field(description="When its store was last read completely.")
     incidents: list[IncidentView]
+    ending_holds: list[EndingHold] = Field(description="Holds of its backups that end within 7 days.")
 
 
 class Overview(_Model):
@@ -121,7 +123,11 @@ def show_protection(site: Site, project: str | None) -> Overview:
     """The status of all existing databases of the project (None: of all projects)."""
     at = now()
     with site.catalog.read() as session:
-        found = [_assess(session, subject, at) for subject in _list_subjects(session, site, project)]
+        incidents, holds = _list_incidents(session, project), list_ending_holds(session)
+        found = [
+            _assess(one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
+            for one in _list_subjects(session, site, project)
+        ]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
     found.sort(key=lambda one: (order.index(one.level), one.project_id, one.name, one.id))
     level = worst(one.level for one in found)
@@ -176,8 +182,9 @@ def _list_subjects(session: Session, site: Site, project: str | None) -> Iterato
     for at in range(0, len(databases), _TOGETHER):
         together = databases[at : at + _TOGETHER]
         backups = _read_backups(session, [row.id for row in together])
+        attachments = Attachments(session, together)
         for row in together:
-            yield _make(session, site, row, backups.get(row.id, []), states.get(row.id))
+            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id))
 
 
 def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
@@ -191,8 +198,9 @@ def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup
     return found
 
 
-def _make(session: Session, site: Site, database: Database, backups: Sequence[Backup], state: ScheduleState | None) -> _Subject:
-    policy = policy_of(session, database)
+def _make(
+    site: Site, database: Database, policy: Policy | None, backups: Sequence[Backup], state: ScheduleState | None
+) -> _Subject:
     present, read = find_facts(site, backups)
     history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
     failed = state.last_run if state is not None and state.last_run is not None and state.last_run.outcome == "failed" else None
@@ -210,15 +218,23 @@ def _make(session: Session, site: Site, database: Database, backups: Sequence[Ba
         last_error=failed.reason if failed else "",
         last_remedy="",
         pause=pause,
+        policy=policy.name if policy else "POLICY",
     )
     return _Subject(database, policy, state, subject)
 
 
-def _assess(session: Session, one: _Subject, at: datetime) -> Protection:
+def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:
+    """The open incidents, by database. There are few."""
+    query = select(Incident).where(Incident.closed.is_(None)).order_by(Incident.opened)
+    found: dict[str, list[Incident]] = {}
+    for incident in session.scalars(query if project is None else query.where(Incident.project == project)):
+        found.setdefault(incident.database_id, []).append(incident)
+    return found
+
+
+def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
     database, subject = one.database, one.subject
     findings = judge(subject, at)
-    is_open = (Incident.database_id == database.id, Incident.closed.is_(None))
-    incidents = list(session.scalars(select(Incident).where(*is_open).order_by(Incident.opened)))
     remedies = {incident.condition: incident.remedy for incident in incidents}
     history = subject.history
     good = [backup for backup in history.backups if history.is_good(backup)]
@@ -242,12 +258,13 @@ def _assess(session: Session, one: _Subject, at: datetime) -> Protection:
         newest_verified=_iso(newest_proof(history, at)),
         restorable=len(good),
         chain=len(history.list_chain(newest)) if newest else 0,
-        max_age=f"{int(limit.total_seconds())}" if limit is not None and limit < NO_LIMIT else None,
+        max_age=int(limit.total_seconds()) if limit is not None and limit < NO_LIMIT else None,
         next_run=_iso(one.state.next_run) if one.state and not one.state.is_paused else None,
         read_at=_iso(subject.facts_at),
         incidents=[
             IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=_iso(i.opened) or "") for i in incidents
         ],
+        ending_holds=holds,
     )
 
 

@@ -21,8 +21,7 @@ from strongroom.flows.kinds.deletion import begin_deletion, refuse_deletion
 from strongroom.flows.retention.brakes import Brake, find_brake
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.facts import read_present
-from strongroom.flows.retention.holdings import Holdings, list_used, load_holdings
-from strongroom.flows.retention.holds import list_holds
+from strongroom.flows.retention.holdings import Holdings, load_holdings, load_many_holdings, load_shared, of_nobody
 from strongroom.flows.retention.marks import Cause, grace_of, mark, unmark
 from strongroom.flows.site import Site
 from strongroom.protection.durations import format_duration
@@ -50,6 +49,30 @@ class Change:
     """Ids of all that retention has marked, after the change."""
 
 
+_TOGETHER = 100
+"""Databases that are looked at together: memory does not grow with their number."""
+
+
+def find_work(site: Site, database_ids: Sequence[str]) -> list[str]:
+    """Those of the databases for which a turn has something to do, or cannot tell. Reads many databases with a few queries."""
+    found = []
+    for start in range(0, len(database_ids), _TOGETHER):
+        together = database_ids[start : start + _TOGETHER]
+        with site.catalog.read() as session:
+            shared, reported = load_shared(session), _list_reported(session, together)
+            many = load_many_holdings(session, together, shared)
+            found += [key for key, holdings in many.items() if key in reported or _has_work(holdings)]
+    return found
+
+
+def _has_work(holdings: Holdings) -> bool:
+    try:
+        change = find_change(holdings, None, now())
+    except StrongroomError:  # the turn of this database fails, and says why
+        return True
+    return bool(change.mark or change.unmark or find_due(holdings, change) or _list_undeletable(holdings))
+
+
 def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
     """Unmark, mark and sweep. Returns the jobs that delete; they are queued. ``jump``: why the clock cannot be trusted.
 
@@ -58,8 +81,8 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
     with site.catalog.read() as session:
         holdings = load_holdings(session, database_id)
         change = find_change(holdings, None, now())
-        due = find_due(session, holdings.backups, holdings.marks, change)
-        reports = _shows_incident(session, database_id) or _list_undeletable(holdings)
+        due = find_due(holdings, change)
+        reports = _list_reported(session, [database_id]) or _list_undeletable(holdings)
     if not (change.mark or change.unmark or due or reports):
         return []
     present: frozenset[str] = frozenset()
@@ -88,9 +111,8 @@ def sweep_imported(site: Site) -> list[Job]:
             return []
     with site.catalog.write() as session:
         marks = {row.backup_id: row for row in session.scalars(imported)}
-        rows = [row for key in marks if (row := session.get(Backup, key)) is not None]
-        nothing = Change([], [], frozenset())
-        jobs = _begin_sweep(session, find_due(session, rows, marks, nothing))
+        rows = tuple(row for key in marks if (row := session.get(Backup, key)) is not None)
+        jobs = _begin_sweep(session, find_due(of_nobody(rows, marks, load_shared(session)), Change([], [], frozenset())))
     for job in jobs:
         site.start(job)
     return jobs
@@ -104,7 +126,7 @@ def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[
         log.info("backups are kept again", backups=[backup.id for backup in change.unmark])
     policy = holdings.policy
     history = holdings.to_history(present)
-    due = find_due(session, holdings.backups, holdings.marks, change)
+    due = find_due(holdings, change)
     expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
     brake = find_brake(session, holdings, history, expired, jump=jump)
     if (brake is None or brake.kind == "mass") and policy is not None and change.mark:
@@ -155,20 +177,21 @@ def describe_rules(spec: PolicySpec) -> str:
     return ", ".join([*words, *(f"{name} {number}" for name, number in numbers.items() if number)])
 
 
-def find_due(session: Session, backups: Sequence[Backup], marks: dict[str, Expiration], change: Change) -> list[Backup]:
+def find_due(holdings: Holdings, change: Change) -> list[Backup]:
     """Those whose time has come and that nobody holds, reads or is based on; children before their parents."""
-    served, at = read_served(session), now()
+    if not holdings.marks:
+        return []
+    at, backups = now(), holdings.backups
     kept = {backup.id for backup in change.unmark}
-    blocked = list_used(session) | frozenset(list_holds(session))
     found: dict[str, Backup] = {}
     for backup in backups:
-        row = marks.get(backup.id)
-        if row is None or backup.id in kept or backup.id in blocked or backup.protected:
+        row = holdings.marks.get(backup.id)
+        if row is None or backup.id in kept or backup.id in holdings.in_use or backup.id in holdings.holds or backup.protected:
             continue
         if not row.by_person and backup.id not in change.marked and backup.status != "DELETE_FAILED":
             continue
         if backup.status in (*Backup.RESTORABLE, "FAILED") or (backup.status == "DELETE_FAILED" and at - backup.updated >= RETRY):
-            served_enough = served - row.served >= (row.sweep_at - row.marked).total_seconds()
+            served_enough = holdings.served - row.served >= (row.sweep_at - row.marked).total_seconds()
             if at >= row.sweep_at and served_enough:
                 found[backup.id] = backup
     children: dict[str, list[str]] = {}
@@ -231,13 +254,14 @@ def _list_undeletable(holdings: Holdings) -> list[Backup]:
     return [backup for backup in holdings.backups if backup.status == "DELETE_FAILED" and backup.id in holdings.marks]
 
 
-def _shows_incident(session: Session, database_id: str) -> bool:
-    query = select(Incident.id).where(
-        Incident.database_id == database_id,
+def _list_reported(session: Session, database_ids: Sequence[str]) -> frozenset[str]:
+    """Those of the databases with an open incident of retention."""
+    query = select(Incident.database_id).where(
+        Incident.database_id.in_(database_ids),
         Incident.condition.in_((WAITS, UNREADABLE, UNDELETABLE)),
         Incident.closed.is_(None),
     )
-    return session.scalars(query.limit(1)).first() is not None
+    return frozenset(session.scalars(query))
 
 
 def _note_unreadable(site: Site, holdings: Holdings, error: StrongroomError) -> None:

@@ -89,7 +89,8 @@ def delete(
     query = {"cascade": "true" if cascade else None, "now": "true" if now else None}
     job = deletion.delete(session, "backup", backup, plan=plan, yes=yes, wait=wait, **query)
     if job is None:
-        note(f"Backup {backup} is removed from the store later; `strongroom backup undelete {backup}` brings it back.")
+        note(f"Backup {backup} is deleted; `strongroom backup show {backup}` shows when its data is removed.")
+        note(f"Until then, `strongroom backup undelete {backup}` brings it back.")
 
 
 @command(app, "undelete", example="strongroom backup undelete monday")

@@ -48,6 +48,15 @@ class State(Column):
         return safe(str(state))
 
 
+class Status(Column):
+    """The status, unless the backup was deleted or has expired and waits to be removed."""
+
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
+        if item["status"] in ("COMPLETED", "RESTORED") and item.get("sweep_at"):
+            return "deleted" if item.get("trashed") else "expired"
+        return super().text(item, look)
+
+
 class Expires(Column):
     """When a backup that was deleted, or that no rule keeps, is removed from the store."""
 
@@ -61,7 +70,7 @@ LIST = [
     Column("Name", "name"),
     Column("Instance", "instance_name", rank=1),
     Column("Kind", "kind", rank=3),
-    Column("Status", "status"),
+    Status("Status", "status"),
     Column("Data", "data_size", size, right=True, rank=7),
     Column("Stored", "stored_size", size, right=True, rank=2),
     Ratio("Ratio", "ratio", right=True, rank=9),
@@ -137,4 +146,6 @@ def _total(backups: Sequence[Backup]) -> str:
     verified = sum(1 for backup in backups if backup["verified"] and backup["verified"]["ok"])
     damaged = sum(1 for backup in backups if backup.get("damaged_pages"))
     harm = f", {damaged} of a damaged database" if damaged else ""
-    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified{harm}."
+    marked = sum(1 for backup in backups if backup.get("sweep_at"))
+    going = f", {marked} deleted or expired" if marked else ""
+    return f"{len(backups)} backups ({size(stored)} in the store), {good} restorable, {verified} verified{harm}{going}."

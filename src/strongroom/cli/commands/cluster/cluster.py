@@ -385,7 +385,15 @@ def unprotect(session: Session, cluster: Name) -> None:
     names.protect(session, "cluster", cluster, False)
 
 
-@command(app, "delete", example="strongroom cluster delete shop --plan\nstrongroom cluster delete shop")
-def delete(session: Session, cluster: Name, plan: deletion.Plan = False, yes: Yes = False, wait: Wait = True) -> None:
+@command(app, "delete", example="strongroom cluster delete shop --plan\nstrongroom cluster delete shop --final-backup")
+def delete(
+    session: Session,
+    cluster: Name,
+    plan: deletion.Plan = False,
+    final_backup: deletion.FinalBackup = False,
+    yes: Yes = False,
+    wait: Wait = True,
+) -> None:
     """Stop all nodes and delete their data. Of an adopted cluster, only the record is deleted. Backups remain."""
-    deletion.delete(session, "cluster", cluster, plan=plan, yes=yes, wait=wait)
+    query = {"final_backup": "true"} if final_backup else {}
+    deletion.delete(session, "cluster", cluster, plan=plan, yes=yes, wait=wait, **query)

@@ -1,0 +1,201 @@
+"""Archives the binary log of a server: reads it, cuts it into segments, and continues where the store ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+from strongroom.archive import LIMIT, MAX_AGE, Head, SegmentWriter
+from strongroom.datastores.innodb.binlog.contents import Contents
+from strongroom.datastores.innodb.binlog.files import list_files
+from strongroom.datastores.innodb.binlog.groups import Dialect, Group, Grouper
+from strongroom.datastores.innodb.binlog.header import MAGIC, SIZE
+from strongroom.datastores.innodb.binlog.pieces import Piece, Position
+from strongroom.datastores.innodb.binlog.reader import DumpReader, FileSource, Idle
+from strongroom.datastores.innodb.binlog.tail import Tail, TailKeeper, require_same_log
+from strongroom.datastores.innodb.connection import connect
+from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.protocol.strict import Strict
+from strongroom.sections import Artifact
+from strongroom.storage import Store
+
+_LONGEST_GTIDS = 32 * 1024
+_SECOND = 1_000_000
+_PATIENCE = 0.5
+
+
+class SegmentDetails(Strict):
+    """What a segment says beside its bytes: which part of which file they are, and how to continue after them."""
+
+    file: str = Field(max_length=512)
+    begin: int = Field(ge=0, description="Offset of its first byte in the file.")
+    tail: Tail = Field(description="The last event that ends in it or before it.")
+    resume: int = Field(ge=4, description="Where to read again: after the last event, or at the transaction that has not ended.")
+    time: int = Field(ge=0, description="Of the last transaction up to there, in microseconds; later ones are never earlier.")
+    gtids: str = Field("", max_length=_LONGEST_GTIDS, description="All GTIDs up to there; empty if they are too many.")
+
+
+def now() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Archiver:
+    """Appends the log of a server to the series that ends at ``head``. ``run`` works until ``stop``.
+
+    A series begins with a whole file: at ``FILE:0``. A segment holds a part of one file, so that the segments of a file together
+    are the file. It ends between transactions unless one is longer than a segment.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        dialect: Dialect,
+        store: Store,
+        head: Head,
+        settings: Artifact,
+        recipients: Sequence[str] = (),
+        *,
+        server_id: int,
+        limit: int = LIMIT,
+        max_age: float = MAX_AGE,
+        clock: Callable[[], int] = now,
+    ) -> None:
+        self._server, self._dialect, self._server_id = server, dialect, server_id
+        self._store, self._head, self._settings, self._recipients = store, head, settings, recipients
+        self._limit, self._max_age, self._clock = limit, max_age, clock
+        details = SegmentDetails.model_validate_json(head.segment.details) if head.segment else None
+        self._details = details
+        self._keeper = TailKeeper(details.tail if details else None)
+        self._state = dialect.open_state(details.gtids if details else "")
+        self._end = Position.parse(head.position)
+        """Of what the writer has."""
+        self._begin = self._end
+        """Of what it has not cut yet."""
+        self._grouper = Grouper(dialect)
+        self._contents = Contents()
+        self._live_after: Position | None = None
+        self._piece_at = 0
+        self._time = details.time if details else 0
+        self._covered = 0
+        self._reader: DumpReader | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End ``run`` after what was read is stored. Another thread or a signal handler may call it."""
+        self._stopped = True
+        if self._reader is not None:
+            self._reader.stop()
+
+    def run(self) -> None:
+        """Raises what reading and storing raise; WalGone and LineageChanged: another series must begin."""
+        start = Position(self._end.file, len(MAGIC))
+        if self._details is not None:
+            require_same_log(self._server, self._details.tail, starts=self._dialect.starts, server_id=self._server_id)
+            start = Position(self._details.file, self._details.resume)
+        source = FileSource(start, self._dialect.starts)
+        writing = SegmentWriter(
+            self._store, self._head, self._settings, self._recipients, limit=self._limit, max_age=self._max_age
+        )
+        with writing as writer, connect(self._server) as connection:
+            self._live_after = list_files(self._server, connection)[-1].position
+            self._reader = DumpReader(
+                self._server, connection, source, server_id=self._server_id, heartbeat=min(self._max_age, 5.0) / 2
+            )
+            if self._stopped:
+                return
+            for piece in self._reader.read():
+                if isinstance(piece, Idle):
+                    self._rest(writer)
+                else:
+                    self._take(writer, piece)
+            if self._wait(writer) and writer.size:
+                self._cut(writer)
+                self._wait(writer)
+
+    def _take(self, writer: SegmentWriter, piece: Piece) -> None:
+        if piece.start.file != self._end.file:
+            self._finish_file(writer)
+            if self._stopped and writer.size:
+                return
+            self._end = self._begin = Position(piece.start.file, 0)
+        self._note(piece)
+        offset = piece.start.offset
+        if not piece.is_first:
+            offset = self._piece_at
+        self._piece_at = offset + len(piece.data)
+        data = piece.data
+        if self._end.offset == 0:
+            data = MAGIC + data
+        elif offset < self._end.offset:  # the beginning of an event that the store has already
+            data = data[self._end.offset - offset :]
+        if data:
+            writer.append(data)
+            self._end = Position(self._end.file, self._piece_at)
+        is_between = piece.is_last and not self._grouper.is_open
+        if writer.size >= self._limit or (is_between and writer.due_in == 0):
+            if writer.size >= self._limit:
+                self._wait(writer)  # memory is limited
+            if not writer.is_busy and writer.size:
+                self._cut(writer)
+
+    def _note(self, piece: Piece) -> None:
+        self._keeper.feed(piece)
+        for group in self._grouper.feed(piece):
+            self._contents.add(group, self._find_time(group))
+            self._state.add(group.start.gtid)
+        if piece.is_last and piece.is_first and piece.header.kind == self._dialect.state:
+            self._state.load(piece.data[SIZE : len(piece.data) - piece.checksum])
+
+    def _find_time(self, group: Group) -> int:
+        """When the archive saw it; for what was committed before the archive read it, when the server says. Never goes back."""
+        seen = self._clock()
+        if self._live_after is not None and group.end.precedes(self._live_after):
+            told = group.start.committed_us or group.end_time * _SECOND
+            seen = min(told, seen)
+        self._time = max(self._time, seen)
+        return self._time
+
+    def _rest(self, writer: SegmentWriter) -> None:
+        """The server has nothing more at this moment."""
+        if writer.is_busy:
+            return
+        moment = self._clock()
+        if writer.size:
+            self._cut(writer, moment)
+        elif moment - self._covered >= self._max_age * _SECOND:
+            writer.cover(moment)
+        else:
+            return
+        self._covered = moment
+
+    def _finish_file(self, writer: SegmentWriter) -> None:
+        if writer.size and self._wait(writer):
+            self._cut(writer)
+
+    def _wait(self, writer: SegmentWriter) -> bool:
+        """Until the writer can cut again; False if it cannot before the archiver is stopped."""
+        while not writer.wait(_PATIENCE):
+            if self._stopped:
+                return False
+        return True
+
+    def _cut(self, writer: SegmentWriter, covered: int | None = None) -> None:
+        tail = self._keeper.tail
+        if tail is None:
+            return
+        gtids = str(self._state)
+        open_at = self._grouper.open_at
+        details = SegmentDetails(
+            file=self._end.file,
+            begin=self._begin.offset,
+            tail=tail,
+            resume=min(open_at.offset, tail.end) if open_at else tail.end,
+            time=self._time,
+            gtids=gtids if len(gtids) <= _LONGEST_GTIDS else "",
+        )
+        writer.cut(self._contents.span(str(self._end), details.model_dump_json(), covered), self._contents.index())
+        self._contents = Contents()
+        self._begin = self._end

@@ -1,0 +1,1 @@
+"""What is different in MariaDB's binary log: GTIDs, and how a reader asks for it."""
