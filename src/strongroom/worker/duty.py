@@ -25,7 +25,7 @@ from strongroom.system.users import become_user
 from strongroom.worker._stdin import receive_spec
 from strongroom.worker.spec import Failure, Message
 
-KINDS: dict[str, str] = {}
+KINDS = {"log-archive": "strongroom.worker._log_archive:run"}
 """The program of each kind, as ``module:function``. It gets a ``Duty`` and returns when it is stopped."""
 REPORT = "report.json"
 

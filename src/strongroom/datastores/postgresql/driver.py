@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from strongroom.datastores.postgresql import backups, profiles, restores, servers
+from strongroom.datastores.postgresql import backups, logs, profiles, restores, servers
 from strongroom.datastores.postgresql.backup.describe import SIDE_FILES
 from strongroom.datastores.postgresql.files.manifest import KEEP
 from strongroom.datastores.postgresql.server.admin import Databases, Superuser, Users
@@ -27,4 +27,5 @@ DATASTORE = Datastore(
     profiles=profiles,
     placement=ServerPlacement(),
     administration=Administration(Databases(), Users(), Superuser(), users_have_hosts=False),
+    logs=logs,
 )

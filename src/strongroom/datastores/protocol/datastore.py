@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from strongroom.datastores.protocol.administration import Administration
 from strongroom.datastores.protocol.backups import Backups
 from strongroom.datastores.protocol.clusters import Clusters
+from strongroom.datastores.protocol.logs import Logs
 from strongroom.datastores.protocol.placement import Placement
 from strongroom.datastores.protocol.profiles import Profiles
 from strongroom.datastores.protocol.restores import Restores
@@ -54,6 +55,8 @@ class Datastore:
     """None for a datastore without SQL administration."""
     clusters: Clusters | None = None
     """None for a datastore without clusters."""
+    logs: Logs | None = None
+    """None for a datastore whose log cannot be archived."""
 
     def require_administration(self) -> Administration:
         """Raises Unsupported for a datastore without SQL administration."""
@@ -68,3 +71,9 @@ class Datastore:
         if self.clusters is None:
             raise Unsupported(f"there are no Galera clusters of {self.name}", remedy="Use MariaDB for a cluster.")
         return self.clusters
+
+    def require_logs(self) -> Logs:
+        """Raises Unsupported for a datastore whose log cannot be archived."""
+        if self.logs is None:
+            raise Unsupported(f"the log of {self.name} cannot be archived", remedy="Take backups more often.")
+        return self.logs
