@@ -426,7 +426,7 @@ def test_invalid_parents_of_an_incremental(server: PostgreSQLServer, place: Path
         backup.begin(parent(timeline=2), full.read, full.witness)
     with pytest.raises(LineageChanged, match="damaged"):
         backup.begin(parent(), other.read, full.witness)
-    with pytest.raises(LineageChanged, match="is of another backup"):
+    with pytest.raises(LineageChanged, match="belongs to another backup"):
         backup.begin(parent(backup_manifest_sha256=None), other.read, full.witness)
     with pytest.raises(LineageChanged, match="does not say where"):
         backup.begin(parent(wal_start=None), full.read, full.witness)
