@@ -15,7 +15,7 @@ import pytest
 from support import processes
 from support.service import Service
 
-LONGEST_FIRST = ("hosts", "fault", "matrix", "end_to_end", "docs", "agent")
+LONGEST_FIRST = ("hosts", "fault", "matrix", "end_to_end", "wire", "docs", "agent")
 """Rooms whose files take minutes, in the order in which they run: one that began last would keep a single worker busy alone."""
 
 _counter = itertools.count(1)
