@@ -41,6 +41,7 @@ ADDED_TO_BACKUPS = {
     *("finished", "seconds", "reason", "pages", "profile", "fault", "verified", "positions", "protected", "restorable", "job_id"),
     "unrestorable_reason",
     "damaged_pages",
+    *("sweep_at", "expired_because", "trashed", "hold"),
 }
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
