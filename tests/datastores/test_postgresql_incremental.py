@@ -428,7 +428,7 @@ def test_invalid_parents_of_an_incremental(server: PostgreSQLServer, place: Path
         backup.begin(parent(), other.read, full.witness)
     with pytest.raises(LineageChanged, match="belongs to another backup"):
         backup.begin(parent(backup_manifest_sha256=None), other.read, full.witness)
-    with pytest.raises(LineageChanged, match="does not say where"):
+    with pytest.raises(LineageChanged, match="does not record where its WAL begins"):
         backup.begin(parent(wal_start=None), full.read, full.witness)
     with pytest.raises(LineageChanged, match="cannot be read: there is no parent, and"):
         backup.begin(parent(backup_manifest_sha256=None), None, full.witness)
