@@ -21,6 +21,8 @@ from strongroom.archive.records import (
     Series,
     Span,
 )
+from strongroom.archive.stretch import Stretch
+from strongroom.archive.target import Target
 from strongroom.archive.window import Gap, Interval, Piece, Window, find_window
 from strongroom.archive.writer import LIMIT, MAX_AGE, SegmentWriter
 
@@ -47,6 +49,8 @@ __all__ = [
     "SeriesLocation",
     "Span",
     "Stored",
+    "Stretch",
+    "Target",
     "Window",
     "begin_series",
     "delete_series",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from strongroom.archive import Stretch
 from strongroom.artifact import (
     ForeignBackup,
     ForeignReader,
@@ -32,11 +34,12 @@ from strongroom.datastores import (
     keep_modes,
     write_restored_profile,
 )
+from strongroom.datastores.protocol.logs import Replay
 from strongroom.errors import ConfigurationError, NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
 from strongroom.worker._events import EventLog
-from strongroom.worker.spec import RestoreJob, VerifyJob, WorkerSpec
+from strongroom.worker.spec import LogReplay, RestoreJob, VerifyJob, WorkerSpec
 
 Readers = Sequence[Reader | ForeignReader]
 
@@ -112,6 +115,8 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     placement = get(spec.server.datastore).placement
     places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
+    if job.replay is not None:
+        output |= apply_log(spec, job, job.replay, output, events)
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
@@ -119,6 +124,30 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
         keep_modes(spec.server.data_dir, spec.target_dir)
     placed = placement.lay_out(spec.server, places, spec.target_dir, spec.staging)
     return output | {"warnings": [*output["warnings"], *notices, *placed], "isolated": job.makes_copy}
+
+
+def apply_log(spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, output: dict[str, Any], events: EventLog) -> dict[str, Any]:
+    """Apply the log to the restored data in ``target_dir``. Returns what it changes of the ``output``."""
+    assert spec.server is not None and spec.target_dir is not None
+    keys = [identity.get_secret_value() for identity in job.identities]
+    events.phase("replay", total=wanted.raw_size or None)
+    with closing(open_store(wanted.storage, gid=spec.store_gid)) as store:
+        replay = Replay(
+            Stretch(store, wanted.log, wanted.pieces, keys),
+            wanted.start,
+            wanted.end,
+            lambda done, _: events.advance("replay", done, 0),
+        )
+        logs = get(spec.server.datastore).require_logs()
+        replayed = logs.replay(spec.server.version, spec.target_dir, spec.work_dir, replay, spec.server)
+    events.close()
+    return {
+        "positions": replayed.positions.model_dump(mode="json", exclude_none=True),
+        "facts": output["facts"] | replayed.facts,
+        "warnings": [*output["warnings"], *replayed.warnings],
+        "transactions": replayed.transactions,
+        "seconds": events.seconds,
+    }
 
 
 def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
+from strongroom.archive import LogLocation, Piece
 from strongroom.artifact import ForeignChain, Level, Location, Witness
 from strongroom.datastores import BackupKind, Place, Server
+from strongroom.datastores.protocol.logs import Start
 from strongroom.sections import Artifact as ArtifactSettings
 from strongroom.sections import TokenStorage
 
@@ -64,6 +66,17 @@ class BackupJob(Message):
     container_exists: bool = Field(False, description="Whether the container has to exist: the catalog knows backups in it.")
 
 
+class LogReplay(Message):
+    """The log that a restore applies to the data of the backup."""
+
+    storage: StorageSpec
+    log: LogLocation
+    pieces: tuple[Piece, ...] = Field(min_length=1)
+    start: Start = Field(description="Where the backup is in the log.")
+    end: str = Field(min_length=1, description="Position in the last piece up to which the log is applied.")
+    raw_size: int = Field(0, ge=0, description="Bytes of the log, for the progress.")
+
+
 class RestoreJob(Message):
     """Extract and prepare the chain that ends in ``location`` into a new directory beside the server's data directory."""
 
@@ -84,6 +97,7 @@ class RestoreJob(Message):
     tablespaces: dict[str, Path] = Field(
         default_factory=dict, description="New instance: directories of tablespaces, by their name or location on the source."
     )
+    replay: LogReplay | None = Field(None, description="For a restore to a moment after the backup.")
 
     @field_serializer("identities", when_used="json")
     def _reveal(self, value: list[SecretStr]) -> list[str]:

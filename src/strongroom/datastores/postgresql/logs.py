@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from strongroom.archive import Contents, Stretch
+from strongroom.archive import Target as Moment
+from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.archive.access import connect_replication
 from strongroom.datastores.postgresql.archive.receiver import Target, WalReceiver
-from strongroom.datastores.protocol.logs import LogRequest
-from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.postgresql.files.lsn import parse_lsn
+from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import Unsupported
 
 SLOT = "strongroom_log"
@@ -30,3 +37,23 @@ def open_archiver(server: Server, request: LogRequest) -> WalReceiver:
         max_age=request.max_age,
     )
     return WalReceiver(target)
+
+
+def precedes(first: str, second: str) -> bool:
+    """See ``Logs``."""
+    return parse_lsn(first) <= parse_lsn(second)
+
+
+def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
+    """See ``Logs``."""
+    raise Unsupported("a restore to a moment is not available for PostgreSQL yet")
+
+
+def find_cut(target: Moment, stretch: Stretch) -> Cut:
+    """See ``Logs``."""
+    raise Unsupported("a restore to a moment is not available for PostgreSQL yet")
+
+
+def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
+    """See ``Logs``."""
+    raise Unsupported("a restore to a moment is not available for PostgreSQL yet")

@@ -1,13 +1,15 @@
-"""The part of a datastore that archives the log of a server."""
+"""The part of a datastore that archives the log of a server, and applies it to restored data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from strongroom.archive import MAX_AGE, Head, LogLocation
-from strongroom.datastores.protocol.servers import Server
+from strongroom.archive import MAX_AGE, Contents, Head, LogLocation, Stretch, Target
+from strongroom.artifact import Positions
+from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import StrongroomError
 from strongroom.sections import Artifact
 from strongroom.storage import Store
@@ -48,8 +50,93 @@ class Archiver(Protocol):
         """Release what the archiver holds, after ``run`` has returned."""
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the log continues a restored backup."""
+
+    series: int
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction in the log, as a plan shows it."""
+
+    begin: str
+    """The last position without it."""
+    end: str
+    """The first position with it."""
+    time: int
+    """Microseconds since 1970."""
+    name: str
+    """A GTID, or the id of a PostgreSQL transaction."""
+    tables: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The exact position of a target."""
+
+    series: int
+    position: str
+    """The log up to it is applied, and nothing after it."""
+    last: Transaction | None
+    """The last transaction before the cut, if the stretch contains one."""
+    next: Transaction | None
+    """The first one after it, if the stretch contains one."""
+
+
+def _ignore(done: int, time: int | None) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The log that is applied to restored data."""
+
+    stretch: Stretch
+    start: Start
+    """Where the data is."""
+    end: str
+    """The position of the cut, in the last piece of the stretch."""
+    on_progress: Callable[[int, int | None], None] = _ignore
+    """Called with the bytes of the log that were applied, and the time of the last transaction in microseconds, if known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What was applied."""
+
+    transactions: int | None
+    """Those that were applied; None if the database does not count them."""
+    positions: Positions
+    """Where the data is now."""
+    warnings: Sequence[str] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
 class Logs(Protocol):
     """Log archives of a kind of database."""
 
     def open_archiver(self, server: Server, request: LogRequest) -> Archiver:
         """An archiver that was not started yet. Raises Unsupported for a server whose log cannot be archived."""
+
+    def precedes(self, first: str, second: str) -> bool:
+        """Whether the first position is before the second, or equal. Raises ValueError for text that is not a position."""
+
+    def find_start(self, backup: Positions, log: Sequence[Contents]) -> Start | None:
+        """Where the log continues the backup; None if no series contains the position of the backup."""
+
+    def find_cut(self, target: Target, stretch: Stretch) -> Cut:
+        """The exact position of the target. Only the segments that can contain it are read.
+
+        Raises NotFound if the stretch does not contain it, InvalidRequest for a kind of target that the database does not have,
+        ArtifactError, StorageError.
+        """
+
+    def replay(self, version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
+        """Apply the log to ``data_dir``, which ``Restores.restore`` has prepared, with a private server.
+
+        Afterwards ``data_dir`` is ready for its server, as after ``Restores.restore``. Raises ToolFailed, ServerFailed,
+        ArtifactError, StorageError; then the content of ``data_dir`` is unusable. It never ends at an earlier position silently.
+        """

@@ -1,0 +1,33 @@
+"""A part of a log that is read from its beginning to its end, over the seams of its series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from strongroom.archive.location import LogLocation
+from strongroom.archive.reader import SegmentReader
+from strongroom.archive.records import LogSegment
+from strongroom.archive.window import Piece
+from strongroom.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Pieces of a log that follow each other. It does not have to begin or end at the border of a segment."""
+
+    store: Store
+    log: LogLocation
+    pieces: Sequence[Piece]
+    identities: Sequence[str] = ()
+
+    def open(self, series: int) -> SegmentReader:
+        """A reader of one of its series."""
+        return SegmentReader(self.store, self.log.series(series), self.identities)
+
+    def segments(self) -> Iterator[tuple[SegmentReader, LogSegment]]:
+        """Every segment in order, with what reads it. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
+        for piece in self.pieces:
+            reader = self.open(piece.series)
+            for segment in reader.segments(piece.first, piece.stop):
+                yield reader, segment
