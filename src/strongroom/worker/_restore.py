@@ -115,10 +115,10 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     placement = get(spec.server.datastore).placement
     places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
-    if job.replay is not None:
-        output |= apply_log(spec, job, job.replay, output, events)
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
+    if job.replay is not None:
+        output |= apply_log(spec, job, job.replay, profile, output, events)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
     if spec.server.is_adopted and spec.server.data_dir.is_dir():
         keep_modes(spec.server.data_dir, spec.target_dir)
@@ -126,7 +126,9 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     return output | {"warnings": [*output["warnings"], *notices, *placed], "isolated": job.makes_copy}
 
 
-def apply_log(spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, output: dict[str, Any], events: EventLog) -> dict[str, Any]:
+def apply_log(
+    spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, profile: Profile, output: dict[str, Any], events: EventLog
+) -> dict[str, Any]:
     """Apply the log to the restored data in ``target_dir``. Returns what it changes of the ``output``."""
     assert spec.server is not None and spec.target_dir is not None
     keys = [identity.get_secret_value() for identity in job.identities]
@@ -137,6 +139,7 @@ def apply_log(spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, output: dict
             wanted.start,
             wanted.end,
             lambda done, _: events.advance("replay", done, 0),
+            profile,
         )
         logs = get(spec.server.datastore).require_logs()
         replayed = logs.replay(spec.server.version, spec.target_dir, spec.work_dir, replay, spec.server)

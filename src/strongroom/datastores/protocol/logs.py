@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from strongroom.archive import MAX_AGE, Contents, Head, LogLocation, Stretch, Target
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import StrongroomError
 from strongroom.sections import Artifact
@@ -101,6 +101,8 @@ class Replay:
     """The position of the cut, in the last piece of the stretch."""
     on_progress: Callable[[int, int | None], None] = _ignore
     """Called with the bytes of the log that were applied, and the time of the last transaction in microseconds, if known."""
+    profile: Profile = field(default_factory=Profile)
+    """Of the backup: a private server needs the settings and plugins of the source."""
 
 
 @dataclass(frozen=True, slots=True)
