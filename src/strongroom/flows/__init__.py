@@ -40,6 +40,9 @@ from strongroom.flows.policies.requests import (
     update_policy,
 )
 from strongroom.flows.records import change_cluster, change_record
+from strongroom.flows.recovery.decision import Recovery
+from strongroom.flows.recovery.plan import RecoveryPlan, decide_recovery, plan_recovery
+from strongroom.flows.recovery.window import RecoveryWindow, show_window
 from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
@@ -57,6 +60,9 @@ __all__ = [
     "Outlook",
     "Overview",
     "PlannedEffect",
+    "Recovery",
+    "RecoveryPlan",
+    "RecoveryWindow",
     "RestorePlan",
     "ScheduleState",
     "Site",
@@ -69,6 +75,7 @@ __all__ = [
     "confirm_retention",
     "connect_hosts",
     "create_policy",
+    "decide_recovery",
     "declare_policies",
     "delete_policy",
     "describe_type",
@@ -97,6 +104,7 @@ __all__ = [
     "plan_delete_backup",
     "plan_delete_cluster",
     "plan_delete_instance",
+    "plan_recovery",
     "plan_restore",
     "preview_runs",
     "refresh_instance",
@@ -110,6 +118,7 @@ __all__ = [
     "run_policy",
     "show_protection",
     "show_retention",
+    "show_window",
     "stop_unknown_server",
     "undelete_backup",
     "unknown_servers",

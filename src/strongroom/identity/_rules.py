@@ -21,6 +21,8 @@ RULES: dict[str, Role] = {
     "GET /instances/{instance}/checks": READER,
     "GET /instances/{instance}/backups": READER,
     "GET /instances/{instance}/delete-plan": READER,
+    "GET /instances/{instance}/window": READER,
+    "GET /instances/{instance}/recovery-plan": READER,
     "GET /instances/{instance}/databases": READER,
     "POST /instances/{instance}/databases": MEMBER,
     "DELETE /instances/{instance}/databases/{name}": MEMBER,

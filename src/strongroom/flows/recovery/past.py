@@ -1,4 +1,4 @@
-"""What is known of the past of an instance: its log, which parts of it are complete, and the backups from which they are restored."""
+"""What is known of the past of an instance: its log, which parts of it are complete, and the backups to which they apply."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from strongroom.catalog import Backup, Instance
 from strongroom.datastores.protocol.logs import Cut, Logs, Start
 from strongroom.errors import ArtifactError, Conflict, Unsupported
 from strongroom.flows.recovery.location import open_log
+from strongroom.flows.recovery.times import SECOND
 from strongroom.flows.retention.outlook import find_owner
 from strongroom.flows.site import Site
 from strongroom.storage import Store
-
-SECOND = 10**6
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,73 @@
+"""Extensions: ``/instances/{instance}/window`` and ``…/recovery-plan``: to which moments an instance can be restored, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+from strongroom.api.http.caller import CallerDep, ControlDep, project_router
+from strongroom.api.http.fields import Moment, Name, Segment, View
+from strongroom.errors import InvalidRequest
+from strongroom.flows import RecoveryPlan, RecoveryWindow, plan_recovery, show_window
+from strongroom.identity import authorize
+
+router = project_router("recovery")
+
+
+class OneWindow(View):
+    """Reply about what can be restored."""
+
+    window: RecoveryWindow
+
+
+class OneRecoveryPlan(View):
+    """Reply with the plan of a restore to a moment."""
+
+    plan: RecoveryPlan
+
+
+@router.get("/instances/{instance}/window")
+def window(instance: Segment, caller: CallerDep, control: ControlDep) -> OneWindow:
+    """Extension: to which moments the instance can be restored, and every gap with its cause. A deleted instance by its id."""
+    return OneWindow(window=show_window(control, caller.project, instance))
+
+
+@router.get("/instances/{instance}/recovery-plan")
+async def plan(
+    instance: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    target: Annotated[
+        Moment,
+        Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME, as in docs/recovery.md."),
+    ],
+    in_place: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
+    host: Annotated[
+        str | None, Query(description="Host of the new instance, for administrators. Default: the host the service would choose.")
+    ] = None,
+    flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
+    size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
+    tablespace: Annotated[list[Name], Query(description="PostgreSQL: tablespaces to restore to separate directories.")] = [],  # noqa: B006
+) -> OneRecoveryPlan:
+    """Extension: plan a restore of the instance's past to a moment; changes nothing. Refused (409) if it cannot be reached."""
+    if in_place is not None and not (host is None and flavor is None and size is None):
+        raise InvalidRequest(
+            "a restore in place keeps host, flavor and size of the instance", remedy="Leave host, flavor and size out."
+        )
+    if host is not None:
+        authorize(caller.principal, "POST /instances host")
+    found = await plan_recovery(
+        control,
+        caller.project,
+        instance,
+        target,
+        in_place=in_place,
+        host=host,
+        flavor=flavor,
+        size=size,
+        tablespaces=tablespace,
+    )
+    if not caller.principal.is_admin:
+        found = found.model_copy(update={"restore": found.restore.model_copy(update={"host": None})})
+    return OneRecoveryPlan(plan=found)
