@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import re
 import shutil
 import struct
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.datastores.postgresql.archive.records import RecordDamaged, RestorePoint, TransactionEnd, parse_record
-from strongroom.datastores.postgresql.archive.scanner import WalScanner
+from strongroom.datastores.postgresql.archive.scanner import WalScanner, find_record_end
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.wal import History, Unfit, find_address
 from support import processes
@@ -146,6 +147,25 @@ def test_a_scan_may_begin_at_any_file(wal: Wal) -> None:
     for offset in range(SIZE, len(wal.data), SIZE):
         found = list(wal.scanner(position=wal.start + offset).feed(wal.data[offset:]))
         assert found == [each for each in whole if each.start >= wal.start + offset]
+
+
+def test_a_scan_may_begin_at_any_page(wal: Wal) -> None:
+    whole = list(wal.scanner().feed(wal.data))
+    for offset in range(0, len(wal.data), 61 * 8192):
+        found = list(wal.scanner(position=wal.start + offset).feed(wal.data[offset:]))
+        assert found == [each for each in whole if each.start >= wal.start + offset]
+
+
+def test_the_end_of_the_last_whole_record_is_known(wal: Wal) -> None:
+    starts = [lsn.parse_lsn(start) for start in re.findall(r"lsn: (\S+), prev", wal.dump)]
+    ends = [find_record_end(start, SIZE) for start in starts[1:]]
+    chance = random.Random(16)
+    for limit in [*chance.sample(range(ends[0], ends[-1]), 100), *chance.sample(ends, 50)]:
+        first = chance.choice([0, max(0, limit - wal.start - 2 * SIZE) // 8192 * 8192])
+        scanner = wal.scanner(position=wal.start + first)
+        list(scanner.feed(wal.data[first : limit - wal.start]))
+        known = max(end for end in ends if end <= limit)
+        assert scanner.is_lost or scanner.end == known or known < scanner.end == -(-limit // SIZE) * SIZE, limit
 
 
 def test_wal_of_another_place_or_server_is_refused(wal: Wal) -> None:
