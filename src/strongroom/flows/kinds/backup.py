@@ -6,7 +6,6 @@ import uuid
 from contextlib import suppress
 
 from pydantic import ValidationError
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -58,24 +57,10 @@ def _make_request(site: Site, session: Session, job: Job) -> JobRequest:
         ),
         recipients=site.settings.encryption.recipients,
         owner=site.catalog.service_id,
-        container_exists=_is_known_container(site, session, backup),
+        container_exists=site.settings.storage.driver == "directory"  # only file systems have to be mounted
+        and site.stores.has_backups(session, backup.project, backup.container),
     )
     return JobRequest(server=job.instance_id, job=request)
-
-
-def _is_known_container(site: Site, session: Session, backup: Backup) -> bool:
-    """Whether the catalog knows backups in the same directory of the store. Only file systems have to be mounted."""
-    if site.settings.storage.driver != "directory":
-        return False
-    at = site.stores.holding(backup).url(backup.container)
-    there = select(Backup.id).where(
-        Backup.project == backup.project,
-        Backup.container == backup.container,
-        Backup.status == "COMPLETED",
-        Backup.source.is_(None),
-        Backup.location.startswith(f"{at}/", autoescape=True),
-    )
-    return session.scalars(there.limit(1)).first() is not None
 
 
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
