@@ -207,7 +207,9 @@ def test_second_service_on_the_same_state_is_refused(control: Site, engine: Engi
 
 def test_a_second_service_that_is_refused_declares_no_policies(control: Site, engine: Engine, place: Path) -> None:
     settings = load(
-        service={"data_dir": place, "port": 0}, agent={"embedded": False}, policies={"gold": {"keep_last": 3, "full": "daily 02:00"}}
+        service={"data_dir": place, "port": 0},
+        agent={"embedded": False},
+        policies={"gold": {"keep_last": 3, "full": "daily 02:00"}},
     )
     with pytest.raises(ConfigurationError, match="another strongroom serve"):
         asyncio.run(serve(settings))

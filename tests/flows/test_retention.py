@@ -28,10 +28,11 @@ from strongroom.catalog import (
     open_catalog,
 )
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
-from strongroom.flows import Site, hold_backup, open_site, undelete_backup
+from strongroom.flows import Site, open_site, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
 from strongroom.flows.jobs import new_job, request_cancel
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
+from strongroom.flows.kinds.label import hold_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.flows.policies.requests import attach_policy, create_policy, delete_policy, detach_policy, update_policy

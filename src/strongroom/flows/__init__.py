@@ -40,7 +40,7 @@ from strongroom.flows.policies.requests import (
     update_policy,
 )
 from strongroom.flows.records import change_cluster, change_record
-from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
+from strongroom.flows.retention.holds import list_holds
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
 from strongroom.flows.retention.protection import Overview, show_protection
@@ -83,7 +83,6 @@ __all__ = [
     "find_marks",
     "find_owner",
     "find_policy",
-    "hold_backup",
     "host_problem",
     "is_reversible",
     "is_synced",
@@ -100,7 +99,6 @@ __all__ = [
     "plan_restore",
     "preview_runs",
     "refresh_instance",
-    "release_backup",
     "request_cancel",
     "request_cluster_backup",
     "request_host",
