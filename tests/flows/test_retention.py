@@ -598,6 +598,66 @@ def test_what_cannot_be_deleted_is_tried_again_after_a_day(chains: World) -> Non
     assert chains.incidents == {}
 
 
+def test_a_database_whose_rules_cannot_be_applied_has_an_incident_and_stops_no_other(
+    chains: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chains.site.catalog.write() as session:
+        session.add(
+            Instance(
+                id="billing",
+                project="p",
+                name="billing",
+                host="db1",
+                datastore="mariadb",
+                series="10.11",
+                flavor="d1",
+                volume_size=1,
+            )
+        )
+    for days in (3, 2, 1):
+        chains.add(f"billing{days}", days, instance_id="billing")
+    policy = chains.add_policy("silver", attach=False, keep_last=0, keep_daily=1, time_zone="Europe/Vienna")
+    attach_policy(chains.site, "p", "silver", ["billing"])
+
+    def set_zone(name: str) -> None:
+        with chains.site.catalog.write() as session:
+            row = session.get_one(Policy, policy.id)
+            row.document = {**row.document, "time_zone": name}
+
+    set_zone("Mars/Base")
+    retain(chains.site)
+    assert chains.marked == GONE
+    assert chains.incidents == {"retention failed": "retention removes nothing: there is no time zone 'Mars/Base'"}
+    read_stores(chains.site)
+    assert {row.name for row in show_protection(chains.site, "p").databases} == {"orders", "billing"}
+    set_zone("Europe/Vienna")
+    chains.site.watch.everything = None
+    retain(chains.site)
+    assert chains.marked == GONE | {"billing3", "billing2"}
+    assert chains.incidents == {}
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(turn, "find_brake", fail)
+    chains.age()
+    retain(chains.site)
+    assert set(chains.incidents) == {"retention failed"}
+
+
+def test_marks_stay_while_an_incident_is_open(chains: World) -> None:
+    chains.add_policy("iron", attach=False, keep_last=2, max_chain=2)
+    assert chains.turn() == []
+    before = {mark.backup_id: mark.sweep_at for mark in chains.read(Expiration)}
+    with chains.site.catalog.write() as session:
+        row = session.get_one(Backup, "inc0")
+        row.status, row.fault, row.updated = "DELETE_FAILED", {"message": "the object is locked"}, now()
+    for _ in range(2):
+        assert take_turn(chains.site, "orders") == []
+        assert {mark.backup_id: mark.sweep_at for mark in chains.read(Expiration)} == before
+        assert list(chains.incidents) == ["not deletable"]
+
+
 def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
     """Marks are one transaction, and so are the sweep's jobs: what follows is done by another process on the same files."""
     chains.turn()

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from strongroom.errors import InvalidRequest
-from strongroom.protection.policy import MOST_LINKS, PolicySpec
+from strongroom.protection.policy import MOST_LINKS, STORED, PolicySpec
+
+
+@pytest.mark.parametrize("name", ["localtime", "posixrules", "Factory", "posix/Europe/Vienna", "right/UTC", "Mars/Base", ""])
+def test_only_iana_names_of_time_zones_are_accepted(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="time zone") as refused:
+        PolicySpec(keep_last=1, time_zone=name)
+    assert "IANA name" in refused.value.remedy
+    stored = PolicySpec.model_validate({"keep_last": 1, "time_zone": name}, context=STORED)
+    assert stored.time_zone == name
 
 
 def test_json_accepts_the_text_that_users_write() -> None:

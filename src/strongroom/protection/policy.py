@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, model_validator
 
 from strongroom.errors import InvalidRequest
-from strongroom.protection.clock import find_zone
+from strongroom.protection.clock import find_zone, require_zone
 from strongroom.protection.durations import format_duration, parse_duration
 from strongroom.protection.retention import Rules
 from strongroom.protection.runs import Plan, cover_day, parse_blackout
@@ -86,6 +86,7 @@ class PolicySpec(BaseModel):
     def _check(self, info: ValidationInfo) -> Self:
         if info.context is STORED:
             return self
+        require_zone(self.time_zone)
         if cover_day(self.plan(_EXAMPLE).blackouts):
             raise InvalidRequest(
                 "the blackouts cover the whole day, so no backup could begin", remedy="Write shorter ones, or pause the policy."

@@ -1,4 +1,4 @@
-"""What users changed on a backup after it was taken: its name, its protection, a hold. Immutable objects, stored with the artifact.
+"""What users changed on a backup after it was taken: its name, its protection, a hold. Immutable objects beside the artifact.
 
 The newest counts. The catalog decides while it exists; these are for the day when it is lost. See ``docs/artifact.md``.
 """
