@@ -568,6 +568,77 @@ def test_a_clock_that_jumps_stops_everything_until_it_is_right_again(chains: Wor
     assert chains.incidents == {}
 
 
+@dataclass
+class Clock:
+    """The clock of a host."""
+
+    boot: str
+    elapsed: float = 1000.0
+    wall: float = TODAY.timestamp() + 300
+
+    def let_pass(self, seconds: float) -> None:
+        self.elapsed += seconds
+        self.wall += seconds
+
+    def read(self) -> clocks.Reading:
+        return clocks.Reading(self.boot, self.elapsed, self.wall)
+
+
+def test_each_control_plane_has_its_own_clock(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Clock("first", 1000), Clock("second", 90_000)
+
+    def tick(clock: Clock) -> str:
+        monkeypatch.setattr("strongroom.flows.chores.retention.read_clocks", clock.read)
+        chains.site.watch.ticked = None  # the other one is another process
+        retain(chains.site)
+        return chains.site.watch.jump
+
+    for clock in (first, second):
+        assert tick(clock) == ""
+    for clock in (first, second):
+        clock.let_pass(300)
+    first.wall += 365 * 86400
+    assert "went forward by 365 days" in tick(first), "also if the other one was the last to read its clock"
+    assert tick(second) == "", "its clock is right"
+    first.wall -= 365 * 86400
+    second.wall -= 3600
+    assert "went back by 60 minutes" in tick(second)
+    assert tick(first) == ""
+
+
+def test_a_control_plane_that_is_behind_another_one_removes_nothing(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, ahead = Clock("first"), Clock("ahead", 10)
+    ahead.wall += 5 * 86400  # nothing shows that it is wrong when its service starts
+
+    def tick(clock: Clock) -> str:
+        monkeypatch.setattr("strongroom.flows.chores.retention.read_clocks", clock.read)
+        monkeypatch.setattr("strongroom.flows.retention.outlook.read_clocks", clock.read)
+        retain(chains.site)
+        return chains.site.watch.jump
+
+    assert tick(first) == tick(ahead) == ""
+    first.let_pass(300)
+    assert "is behind that of another control plane by 4 days" in tick(first)
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None
+    confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=True)
+    first.let_pass(300)
+    assert tick(first) == ""
+
+
+def test_two_control_planes_count_the_same_time_once(chains: World) -> None:
+    first, second = Clock("first"), Clock("second")
+    last: dict[str, clocks.Reading] = {}
+    for _ in range(5):
+        for clock in (first, second):
+            with chains.site.catalog.write() as session:
+                clocks.count_served(session, last.get(clock.boot), clock.read())
+            last[clock.boot] = clock.read()
+            clock.let_pass(300)
+    with chains.site.catalog.read() as session:
+        assert clocks.read_served(session) == 4 * 300
+
+
 def test_the_grace_period_counts_only_while_the_service_runs(chains: World) -> None:
     retain(chains.site)
     with chains.site.catalog.write() as session:

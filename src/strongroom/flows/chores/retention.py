@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from strongroom.catalog import now
 from strongroom.errors import JobError, StrongroomError
 from strongroom.flows.chores.chore import Chore
-from strongroom.flows.retention.clocks import Reading, add_served, find_jump, keep_reading, load_reading, read_clocks
+from strongroom.flows.retention.clocks import Reading, count_served, find_jump, keep_reading, load_readings, read_clocks
 from strongroom.flows.retention.facts import refresh_facts
 from strongroom.flows.retention.protection import note_incidents
 from strongroom.flows.retention.turn import find_work, report_failure, sweep_imported, take_turn
@@ -58,9 +58,8 @@ def _count_time(site: Site, reading: Reading) -> str:
     last = site.watch.ticked
     site.watch.ticked = reading
     with site.catalog.write() as session:
-        if last is not None and last.boot == reading.boot:
-            add_served(session, reading.elapsed - last.elapsed)
-        jump = find_jump(load_reading(session), reading)
+        count_served(session, last, reading)
+        jump = find_jump(load_readings(session), reading)
         if not jump:
             keep_reading(session, reading)
     site.watch.jump = jump
