@@ -42,6 +42,7 @@ from strongroom.flows.policies.requests import (
 )
 from strongroom.flows.policies.tick import begin_due_runs
 from strongroom.flows.retention.protection import show_protection
+from strongroom.identity import asker
 from strongroom.protection.policy import PolicySpec
 from strongroom.sections.policies import DeclaredPolicy
 from strongroom.settings import load
@@ -412,13 +413,16 @@ def test_resume_counts_from_now(world: World) -> None:
 
 def test_a_run_by_hand_is_in_addition_to_the_schedule(world: World) -> None:
     begin_with_full(world, full="every 4h", incremental="every 1h")
+    user = asker.set("kim")
     run, job = run_policy(world.site, "p", "gold", "orders", "full")
-    assert run.by_hand
+    asker.reset(user)
+    assert (run.by_hand, job.asked_by) == (True, "kim")
     world.end(job, "disk full")
     assert world.incidents() == {}
     _, job = run_policy(world.site, "p", "gold", "orders")
     assert world.end(job).kind == "incremental"
-    assert len(world.tick(HOUR)) == 1
+    (job,) = world.tick(HOUR)
+    assert job.asked_by == "policy gold"
 
 
 def test_attachments(world: World) -> None:

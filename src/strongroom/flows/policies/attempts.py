@@ -25,7 +25,7 @@ def begin_attempt(
     session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
 ) -> tuple[Backup, Job]:
     """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request."""
-    scheduled = Scheduled(run.id, make_job_id(run.id, run.attempts + 1))
+    scheduled = Scheduled(run.id, make_job_id(run.id, run.attempts + 1), policy.name)
     name = _name_backup(database, run)
     description = f"policy {policy.name}"
     limit = limit_chain(policy.spec, at)
