@@ -20,6 +20,14 @@ def test_only_iana_names_of_time_zones_are_accepted(name: str) -> None:
     assert stored.time_zone == name
 
 
+@pytest.mark.parametrize("nothing", [0, "0", "0s", "0d"])
+def test_every_rule_can_be_turned_off_with_0(nothing: Any) -> None:
+    spec = PolicySpec.model_validate({"keep_daily": 3, "keep_within": nothing, "max_age": nothing, "keep_hourly": 0})
+    assert (spec.keep_within, spec.max_age, spec.rules.hourly) == (timedelta(0), timedelta(0), 0)
+    with pytest.raises(InvalidRequest, match="the policy keeps nothing"):
+        PolicySpec.model_validate({"keep_daily": 0, "keep_within": nothing})
+
+
 def test_json_accepts_the_text_that_users_write() -> None:
     given = {"full": "sun 02:00", "time_zone": "Europe/Vienna", "keep_within": "7d", "keep_daily": 14, "max_age": "26h"}
     spec = PolicySpec.model_validate(given)

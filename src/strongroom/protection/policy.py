@@ -25,6 +25,8 @@ _EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)
 def _read_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
+    if value == 0 and not isinstance(value, bool):  # as for counts, 0 means none
+        return timedelta(0)
     if not isinstance(value, str):
         raise ValueError("must be a duration such as 7d or 1d12h")
     return parse_duration(value)
