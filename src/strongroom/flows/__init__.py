@@ -26,7 +26,7 @@ from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.ends import find_database
-from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
+from strongroom.flows.policies.listing import PastRun, ScheduleState, list_runs, list_schedules, preview_runs
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -56,6 +56,7 @@ __all__ = [
     "Monitor",
     "Outlook",
     "Overview",
+    "PastRun",
     "PlannedEffect",
     "RestorePlan",
     "ScheduleState",
@@ -89,6 +90,7 @@ __all__ = [
     "join_host",
     "level_of",
     "list_holds",
+    "list_runs",
     "list_schedules",
     "open_site",
     "pause_policy",
