@@ -30,6 +30,7 @@ from strongroom.flows import Site, open_site
 from strongroom.flows.policies import ends, tick
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.history import forget_runs
+from strongroom.flows.policies.listing import list_schedules
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -367,6 +368,19 @@ def test_a_clock_that_was_a_year_ahead_does_not_stop_backups(world: World) -> No
     world.tick(MINUTE)
     (job,) = world.tick(HOUR)
     world.end(job)
+
+
+def test_a_run_of_a_wrong_clock_does_not_hide_later_ones(world: World) -> None:
+    world.at = now() - 2 * HOUR
+    begin_with_full(world, incremental="every 1h", attempts=1)
+    world.at += 365 * DAY
+    world.end(world.tick()[0])
+    world.at -= 365 * DAY
+    world.tick(HOUR)
+    world.end(world.tick(HOUR)[0], "disk full")
+    with world.site.catalog.read() as session:
+        (state,) = list_schedules(session, "p")
+    assert state.last_run is not None and state.last_run.outcome == "failed"
 
 
 def test_a_clock_that_is_set_back_repeats_no_run(world: World) -> None:

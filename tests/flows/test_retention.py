@@ -867,6 +867,19 @@ def test_status_follows_from_the_store_and_from_verifications(world: World) -> N
     assert status(world).state in ("unverified", "protected")
 
 
+def test_the_age_limit_of_a_status_follows_from_the_schedules(world: World) -> None:
+    def find_limit() -> int | None:
+        return show_protection(world.site, "p").databases[0].max_age
+
+    world.add("done", 1)
+    world.add_policy(incremental="hourly", not_between=["08:00-18:00"])
+    assert find_limit() == 13 * 3600, "from 07:00 to 18:00, and two hours"
+    world.add("failed", 0.5, status="FAILED")
+    with world.site.catalog.write() as session:
+        session.get_one(Backup, "failed").started = TODAY - 30 * DAY
+    assert find_limit() == 13 * 3600, "the duration of a failed backup does not count"
+
+
 def test_status_is_late_though_jobs_succeed_and_unknown_without_the_store(world: World) -> None:
     world.add_policy(keep_last=2, full="daily 02:00")
     world.add("full", 3)

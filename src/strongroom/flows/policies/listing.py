@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Instance, Policy, PolicyRun, Schedule, now
 from strongroom.catalog.policies import Database
 from strongroom.errors import InvalidRequest
-from strongroom.protection.runs import Kind, spread_offset
+from strongroom.protection.runs import AHEAD, Kind, spread_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,10 @@ def _find_databases(session: Session, keys: list[str], *, also_deleted: bool = F
 
 
 def _find_newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, PolicyRun]:
-    """The newest run of each database: of the missed ones, or of the others."""
-    outcome = PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed"
+    """The newest run of each database: of the missed ones, or of the others. Not one that a wrong clock has put in the future."""
+    outcome = and_(
+        PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed", PolicyRun.nominal <= now() + AHEAD
+    )
     found: dict[str, PolicyRun] = {}
     for batch in _split_batches(keys):
         newest = (

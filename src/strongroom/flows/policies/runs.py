@@ -38,7 +38,7 @@ def record_missed(
     """Record runs that did not take place. They extend the newest row if that has the same reason."""
     newest = session.scalars(
         select(PolicyRun)
-        .where(PolicyRun.database_id == database.id)
+        .where(PolicyRun.database_id == database.id, PolicyRun.nominal <= missed.first)
         .order_by(PolicyRun.nominal.desc(), PolicyRun.created.desc())
         .limit(1)
     ).one_or_none()

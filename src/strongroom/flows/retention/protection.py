@@ -290,18 +290,19 @@ def _find_max_age(spec: PolicySpec, backups: Sequence[Backup]) -> timedelta:
 
 @lru_cache(1024)
 def _find_longest_gap(spec: PolicySpec) -> timedelta | None:
-    """The longest time between two nominal times in a year, or in as many as are looked at; None without schedules."""
+    """The longest time between two runs among the next ``_MOST_GAPS``; None without schedules. Blackouts delay runs."""
     plan = spec.plan(_YEAR)
-    first = plan.next_after(_YEAR)
-    if first is None:
+    upcoming = plan.next_after(_YEAR)
+    if upcoming is None:
         return None
-    at, longest = first[0], timedelta(0)
+    previous, longest = upcoming[0], timedelta(0)
     for _ in range(_MOST_GAPS):
-        upcoming = plan.next_after(at)
-        if upcoming is None:
+        due = upcoming[0]
+        begin = plan.find_blackout_end(due) or due
+        longest = max(longest, begin - previous)
+        previous = begin
+        if (upcoming := plan.next_after(due)) is None:
             break
-        longest = max(longest, upcoming[0] - at)
-        at = upcoming[0]
     return longest
 
 
