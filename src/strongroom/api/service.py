@@ -62,7 +62,6 @@ async def serve(settings: Settings) -> None:
     agent = Agent(settings) if settings.agent.embedded else None
     store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
     control = open_site(settings, catalog, store, {settings.agent.name: _make_client_factory(agent)} if agent else {})
-    declare_policies(control)
     connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
@@ -71,6 +70,7 @@ async def serve(settings: Settings) -> None:
     if agent is not None:
         agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)
+    await asyncio.to_thread(declare_policies, control)  # under the lock: a service that is refused must not change policies
     if agent is not None:
         await asyncio.to_thread(agent.start)
     try:

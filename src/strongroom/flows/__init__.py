@@ -26,7 +26,7 @@ from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.ends import find_database
-from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
+from strongroom.flows.policies.listing import PastRun, ScheduleState, list_runs, list_schedules, preview_runs
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -40,7 +40,7 @@ from strongroom.flows.policies.requests import (
     update_policy,
 )
 from strongroom.flows.records import change_cluster, change_record
-from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
+from strongroom.flows.retention.holds import list_holds
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
 from strongroom.flows.retention.protection import Overview, show_protection
@@ -56,6 +56,7 @@ __all__ = [
     "Monitor",
     "Outlook",
     "Overview",
+    "PastRun",
     "PlannedEffect",
     "RestorePlan",
     "ScheduleState",
@@ -83,13 +84,13 @@ __all__ = [
     "find_marks",
     "find_owner",
     "find_policy",
-    "hold_backup",
     "host_problem",
     "is_reversible",
     "is_synced",
     "join_host",
     "level_of",
     "list_holds",
+    "list_runs",
     "list_schedules",
     "open_site",
     "pause_policy",
@@ -100,7 +101,6 @@ __all__ = [
     "plan_restore",
     "preview_runs",
     "refresh_instance",
-    "release_backup",
     "request_cancel",
     "request_cluster_backup",
     "request_host",

@@ -96,6 +96,7 @@ RULES: dict[str, Role] = {
     "DELETE /policies/{policy}": MEMBER,
     "POST /policies/{policy}/action": MEMBER,
     "GET /schedules": READER,
+    "GET /schedules/runs": READER,
     "GET /flavors": READER,
     "GET /flavors/{flavor}": READER,
     "GET /datastores": READER,

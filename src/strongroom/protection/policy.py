@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, model_validator
 
 from strongroom.errors import InvalidRequest
-from strongroom.protection.clock import find_zone
+from strongroom.protection.clock import find_zone, require_zone
 from strongroom.protection.durations import format_duration, parse_duration
 from strongroom.protection.retention import Rules
 from strongroom.protection.runs import Plan, cover_day, parse_blackout
@@ -25,6 +25,8 @@ _EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)
 def _read_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
+    if value == 0 and not isinstance(value, bool):  # as for counts, 0 means none
+        return timedelta(0)
     if not isinstance(value, str):
         raise ValueError("must be a duration such as 7d or 1d12h")
     return parse_duration(value)
@@ -86,6 +88,7 @@ class PolicySpec(BaseModel):
     def _check(self, info: ValidationInfo) -> Self:
         if info.context is STORED:
             return self
+        require_zone(self.time_zone)
         if cover_day(self.plan(_EXAMPLE).blackouts):
             raise InvalidRequest(
                 "the blackouts cover the whole day, so no backup could begin", remedy="Write shorter ones, or pause the policy."

@@ -34,7 +34,7 @@ class Condition(StrEnum):
     UNKNOWN = "unknown"
     """The store or the catalog could not be read lately."""
     FAILING = "failing"
-    """The last run failed in all attempts; the age is still allowed."""
+    """The last run failed in all attempts, or no run can begin; the age is still allowed."""
     UNVERIFIED = "unverified"
     """No verified chain, or too old a one."""
     PAUSED = "paused"
@@ -103,6 +103,8 @@ class Subject:
     last_error: str = ""
     """Why the last run failed in all attempts; empty if it succeeded."""
     last_remedy: str = ""
+    obstacle: str = ""
+    """Why no run begins; empty if they do."""
     pause: Pause | None = None
     policy: str = "POLICY"
     """Name of the policy, for remedies."""
@@ -203,6 +205,9 @@ def _check_knowledge(subject: Subject, now: datetime) -> Finding | None:
 
 
 def _check_runs(subject: Subject, now: datetime) -> Finding | None:
+    if subject.obstacle and subject.limits is not None:
+        remedy = f"strongroom policy update {subject.policy}"
+        return Finding(Condition.FAILING, Level.WARNING, f"no run begins: {subject.obstacle}", remedy)
     if not subject.last_error or subject.limits is None:
         return None
     return Finding(Condition.FAILING, Level.WARNING, f"the last run failed: {subject.last_error}", subject.last_remedy)

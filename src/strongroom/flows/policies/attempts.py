@@ -17,25 +17,9 @@ from strongroom.flows.kinds.backup import add_backup
 from strongroom.flows.site import Site
 from strongroom.protection.durations import format_duration
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.runs import Kind, make_job_id, make_run_id
+from strongroom.protection.runs import make_job_id
 
 _LONGEST_NAME = 200
-
-
-def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *, by_hand: bool = False) -> PolicyRun:
-    """A run that begins now. The caller adds it to the session."""
-    return PolicyRun(
-        id=make_run_id(policy.id, database.id, nominal),
-        project=database.project,
-        policy_id=policy.id,
-        database_id=database.id,
-        nominal=nominal,
-        last=nominal,
-        kind=kind,
-        outcome="running",
-        by_hand=by_hand,
-        attempts=0,
-    )
 
 
 def begin_attempt(
@@ -49,7 +33,7 @@ def begin_attempt(
         description=f"policy {policy.name}",
         incremental=incremental and not is_first,
         limit=limit_chain(policy.spec, at),
-        scheduled=Scheduled(run.id, make_job_id(run.id, run.attempts + 1)),
+        scheduled=Scheduled(run.id, make_job_id(run.id, run.attempts + 1), policy.name),
     )
     if isinstance(database, Cluster):
         backup, job = add_cluster_backup(session, site, database, options)

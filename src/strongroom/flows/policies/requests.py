@@ -16,9 +16,10 @@ from strongroom.catalog.policies import Database, detach, detach_all, find_polic
 from strongroom.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows.clusters.backup import is_synced
 from strongroom.flows.hosts.fresh import refresh_instance, refresh_nodes
-from strongroom.flows.policies.attempts import begin_attempt, new_run
-from strongroom.flows.policies.coverage import restart_schedules
+from strongroom.flows.policies.attempts import begin_attempt
+from strongroom.flows.policies.coverage import drop_due_runs, restart_schedules
 from strongroom.flows.policies.ends import find_database, remove_schedule
+from strongroom.flows.policies.runs import new_run
 from strongroom.flows.records import check_name
 from strongroom.flows.site import SCHEDULES, Site
 from strongroom.identity import asker
@@ -64,11 +65,15 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
 
 def change_settings(session: Session, policy: Policy, spec: PolicySpec) -> None:
     """Set the settings. New schedules count from now."""
-    before, policy.document = policy.document, spec.model_dump(mode="json")  # the old zone may not exist any more
-    if any(before.get(field) != policy.document[field] for field in _TIMES):
-        policy.anchor = now()
-        session.flush()
-        restart_schedules(session, policy, policy.anchor)
+    document = spec.model_dump(mode="json")
+    if not any(policy.document.get(field) != document[field] for field in _TIMES):
+        policy.document = document
+        return
+    moment = now()
+    drop_due_runs(session, policy, moment)
+    policy.document, policy.anchor = document, moment
+    session.flush()
+    restart_schedules(session, policy, moment)
 
 
 def delete_policy(site: Site, project: str, ref: str) -> None:
@@ -155,8 +160,10 @@ def resume_policy(site: Site, project: str, ref: str) -> Policy:
         policy = find_policy(session, project, ref)
         if policy.paused is None:
             raise Conflict(f"policy {policy.name} is not paused", remedy="There is nothing to resume.")
-        if policy.is_paused(now()):
-            restart_schedules(session, policy, now())
+        moment = now()
+        if policy.is_paused(moment):
+            drop_due_runs(session, policy, moment)
+            restart_schedules(session, policy, moment)
         policy.paused = policy.paused_until = None
         policy.paused_by = policy.paused_reason = ""
         _note_change(policy)

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Incident, Instance, Policy, now
 from strongroom.catalog.policies import Attachments, Database, close_incident, open_incident
+from strongroom.errors import InvalidRequest
+from strongroom.flows.policies.ends import STOPPED
 from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.holdings import GOING, describe_backup
@@ -204,6 +206,7 @@ def _make(
     present, read = find_facts(site, backups)
     history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
     failed = state.last_run if state is not None and state.last_run is not None and state.last_run.outcome == "failed" else None
+    waiting = state.schedule.waiting if state is not None else ""
     pause = None
     if policy is not None and policy.paused is not None:
         pause = Pause(policy.paused, policy.paused_by, policy.paused_reason, policy.paused_until)
@@ -217,6 +220,7 @@ def _make(
         store=", ".join(sorted({backup.container for backup in backups})),
         last_error=failed.reason if failed else "",
         last_remedy="",
+        obstacle=waiting if waiting.startswith(STOPPED) else "",
         pause=pause,
         policy=policy.name if policy else "POLICY",
     )
@@ -272,28 +276,33 @@ def _find_max_age(spec: PolicySpec, backups: Sequence[Backup]) -> timedelta:
     """The limit of the policy, or the longest time between two runs, and some hours more for a slow one."""
     if spec.max_age:
         return spec.max_age
-    gap = _find_longest_gap(spec)
+    try:
+        gap = _find_longest_gap(spec)
+    except InvalidRequest:  # its time zone does not exist: others have the same gaps, except for clock changes
+        gap = _find_longest_gap(spec.model_copy(update={"time_zone": "UTC"}))
     if gap is None:
         return NO_LIMIT
-    newest = max(backups, key=lambda backup: backup.created, default=None)
+    completed = (backup for backup in backups if backup.status == "COMPLETED")
+    newest = max(completed, key=lambda backup: backup.created, default=None)
     took = newest.finished - newest.started if newest and newest.finished and newest.started else timedelta(0)
     return gap + max(SHORTEST_SLACK, 2 * took)
 
 
 @lru_cache(1024)
 def _find_longest_gap(spec: PolicySpec) -> timedelta | None:
-    """The longest time between two nominal times in a year, or in as many as are looked at; None without schedules."""
+    """The longest time between two runs among the next ``_MOST_GAPS``; None without schedules. Blackouts delay runs."""
     plan = spec.plan(_YEAR)
-    first = plan.next_after(_YEAR)
-    if first is None:
+    upcoming = plan.next_after(_YEAR)
+    if upcoming is None:
         return None
-    at, longest = first[0], timedelta(0)
+    previous, longest = upcoming[0], timedelta(0)
     for _ in range(_MOST_GAPS):
-        upcoming = plan.next_after(at)
-        if upcoming is None:
+        due = upcoming[0]
+        begin = plan.find_blackout_end(due) or due
+        longest = max(longest, begin - previous)
+        previous = begin
+        if (upcoming := plan.next_after(due)) is None:
             break
-        longest = max(longest, upcoming[0] - at)
-        at = upcoming[0]
     return longest
 
 

@@ -33,7 +33,7 @@ from strongroom.cli.commands.policy.settings import (
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note, warn
-from strongroom.cli.session import AllProjects, Session, Wait, command
+from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Policies: when backups are taken automatically, and which are kept.")
@@ -50,7 +50,7 @@ Databases = Annotated[
     ),
 ]
 WholeProject = Annotated[
-    bool, typer.Option("--whole-project", help="All databases of the project (--project) without a policy of their own.")
+    bool, typer.Option("--whole-project", help="All databases of the project that have no policy of their own, also future ones.")
 ]
 
 
@@ -184,13 +184,21 @@ def delete(session: Session, policy: Name) -> None:
 @command(
     app,
     "attach",
-    example="strongroom policy attach gold orders billing\nstrongroom policy attach silver --whole-project --project sales",
+    example="strongroom policy attach gold orders billing\nstrongroom policy attach gold orders --project sales\n"
+    "strongroom policy attach silver --project sales --yes\nstrongroom policy attach silver --whole-project",
 )
-def attach(session: Session, policy: Name, databases: Databases = None, whole_project: WholeProject = False) -> None:
+def attach(
+    session: Session, policy: Name, databases: Databases = None, whole_project: WholeProject = False, yes: Yes = False
+) -> None:
     """Attach a policy to instances and clusters. It replaces the one that was attached.
 
-    A database without a backup gets a full one as soon as it serves.
+    With --project NAME and no database, it is attached to the whole project, after a confirmation. A database without a backup
+    gets a full one as soon as it serves.
     """
+    if not databases and not whole_project and session.named_project is not None:
+        which = f"all databases of project {session.named_project} that have no policy of their own, also future ones"
+        confirm(f"Attach policy {policy} to {which}?", yes)
+        whole_project = True
     _act(session, policy, {"attach": _choose(databases, whole_project)})
 
 
