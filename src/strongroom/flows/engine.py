@@ -14,9 +14,13 @@ import structlog
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 
-from strongroom.system.imports import defer_modules
+from strongroom.system.imports import defer_modules, defer_names
 
-with defer_modules("psycopg", "psycopg.errors", "yaml"):  # DBOS uses them with PostgreSQL and with files of its own: 9 MB
+with (  # DBOS uses them with PostgreSQL, with files of its own, and for schedules: 11 MB
+    defer_modules("psycopg", "psycopg.errors", "yaml", "click"),
+    defer_names("croniter", "croniter"),
+    defer_names("dateutil.parser", "isoparse"),
+):
     from dbos import DBOS, DBOSConfig, SetWorkflowID
     from dbos import _serialization as dbos_serialization
     from dbos._utils import INTERNAL_QUEUE_NAME
