@@ -40,7 +40,7 @@ async def plan(
     control: ControlDep,
     target: Annotated[
         Moment,
-        Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME, as in docs/recovery.md."),
+        Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME."),
     ],
     in_place: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
     host: Annotated[

@@ -21,6 +21,7 @@ from strongroom.cli.commands import (
     schedule,
     strategy,
     user,
+    window,
 )
 from strongroom.cli.commands.backup import keeping
 from strongroom.cli.commands.cluster import cluster
@@ -128,6 +129,7 @@ app.add_typer(instance.app, name="instance")
 app.add_typer(keeping.app, name="backup")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(restore.app)
+app.add_typer(window.app)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")
 app.add_typer(user.app, name="user")
