@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from uuid import UUID
-
-from pymysql.connections import Connection
 
 from strongroom.archive import Contents, Stretch, Target
 from strongroom.artifact import Positions
+from strongroom.datastores.innodb.archive import cut, start
 from strongroom.datastores.innodb.archive.receiver import LogReceiver
 from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.mariadb.binlog.dialect import MariaDBDialect
+from strongroom.datastores.mariadb.binlog.identity import find_identity
 from strongroom.datastores.mariadb.galera.lineage import ensure_lineage
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
@@ -22,11 +20,13 @@ from strongroom.errors import Unsupported
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
     """See ``Logs.open_archiver``."""
-    return LogReceiver(server, request, MariaDBDialect(), _find_identity, lambda: ensure_lineage(server.data_dir))
-
-
-def _find_identity(connection: Connection[Any], lineage: str) -> str:
-    return str(UUID(hex=lineage)) if lineage else ""  # it has no UUID of its own
+    return LogReceiver(
+        server,
+        request,
+        MariaDBDialect(),
+        find_identity=lambda _, lineage: find_identity(lineage),
+        find_lineage=lambda: ensure_lineage(server.data_dir),
+    )
 
 
 def precedes(first: str, second: str) -> bool:
@@ -36,12 +36,12 @@ def precedes(first: str, second: str) -> bool:
 
 def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
     """See ``Logs.find_start``."""
-    raise Unsupported("a restore to a moment is not available for MariaDB yet")
+    return start.find_start(backup, log)
 
 
 def find_cut(target: Target, stretch: Stretch) -> Cut:
     """See ``Logs.find_cut``."""
-    raise Unsupported("a restore to a moment is not available for MariaDB yet")
+    return cut.find_cut(target, stretch, MariaDBDialect())
 
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:

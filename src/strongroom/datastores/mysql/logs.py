@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from pymysql.connections import Connection
 
 from strongroom.archive import Contents, Stretch, Target
 from strongroom.artifact import Positions
+from strongroom.datastores.innodb.archive import cut, start
 from strongroom.datastores.innodb.archive.receiver import LogReceiver
 from strongroom.datastores.innodb.binlog.pieces import Position
-from strongroom.datastores.innodb.connection import query
 from strongroom.datastores.mysql.binlog.dialect import MySQLDialect
+from strongroom.datastores.mysql.binlog.identity import find_identity
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import ensure_lineage
@@ -22,12 +20,13 @@ from strongroom.errors import Unsupported
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
     """See ``Logs.open_archiver``."""
-    return LogReceiver(server, request, MySQLDialect(), _find_identity, lambda: ensure_lineage(server.data_dir))
-
-
-def _find_identity(connection: Connection[Any], lineage: str) -> str:
-    ((uuid,),) = query(connection, "SELECT @@server_uuid")
-    return str(uuid)
+    return LogReceiver(
+        server,
+        request,
+        MySQLDialect(),
+        find_identity=lambda connection, _: find_identity(connection),
+        find_lineage=lambda: ensure_lineage(server.data_dir),
+    )
 
 
 def precedes(first: str, second: str) -> bool:
@@ -37,12 +36,12 @@ def precedes(first: str, second: str) -> bool:
 
 def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
     """See ``Logs.find_start``."""
-    raise Unsupported("a restore to a moment is not available for MySQL yet")
+    return start.find_start(backup, log)
 
 
 def find_cut(target: Target, stretch: Stretch) -> Cut:
     """See ``Logs.find_cut``."""
-    raise Unsupported("a restore to a moment is not available for MySQL yet")
+    return cut.find_cut(target, stretch, MySQLDialect())
 
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:

@@ -6,7 +6,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
@@ -27,21 +27,19 @@ _DAMAGE_PATIENCE = 4
 """Attempts to read an event before the rest of its file is given up."""
 
 
-class FindIdentity(Protocol):
-    """How a database names its server. ``lineage`` is the id of the data directory, empty if it is not known."""
-
-    def __call__(self, connection: Connection[Any], lineage: str) -> str: ...
-
-
 class LogReceiver:
-    """See ``protocol.logs.Archiver``."""
+    """See ``protocol.logs.Archiver``.
+
+    ``find_identity`` says how the database names its server, by a connection and the id of its data directory, which is empty if
+    it is not known.
+    """
 
     def __init__(
         self,
         server: Server,
         request: LogRequest,
         dialect: Dialect,
-        find_identity: FindIdentity,
+        find_identity: Callable[[Connection[Any], str], str],
         find_lineage: Callable[[], str],
         *,
         limit: int = LIMIT,
