@@ -137,7 +137,7 @@ class Logs(Protocol):
         """
 
     def replay(self, version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
-        """Apply the log to ``data_dir``, which ``Restores.restore`` has prepared, with a private server.
+        """Apply the log to ``data_dir``, which ``Restores.restore`` has made (``log_follows``), with a private server.
 
         Afterwards ``data_dir`` is ready for its server, as after ``Restores.restore``. Raises ToolFailed, ServerFailed,
         ArtifactError, StorageError; then the content of ``data_dir`` is unusable. It never ends at an earlier position silently.
