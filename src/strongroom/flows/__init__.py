@@ -42,6 +42,7 @@ from strongroom.flows.policies.requests import (
 from strongroom.flows.records import change_cluster, change_record
 from strongroom.flows.recovery.decision import Recovery
 from strongroom.flows.recovery.plan import RecoveryPlan, decide_recovery, plan_recovery
+from strongroom.flows.recovery.search import SEARCHES, FoundEvent, Search, search_log
 from strongroom.flows.recovery.window import RecoveryWindow, show_window
 from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
 from strongroom.flows.retention.marks import find_marks, undelete_backup
@@ -52,10 +53,12 @@ from strongroom.flows.site import Site, open_site
 __all__ = [
     "CHORES",
     "RETENTION",
+    "SEARCHES",
     "Chore",
     "ChoreRunner",
     "DeletePlan",
     "Engine",
+    "FoundEvent",
     "Monitor",
     "Outlook",
     "Overview",
@@ -65,6 +68,7 @@ __all__ = [
     "RecoveryWindow",
     "RestorePlan",
     "ScheduleState",
+    "Search",
     "Site",
     "Waiting",
     "attach_policy",
@@ -116,6 +120,7 @@ __all__ = [
     "request_remove_host",
     "resume_policy",
     "run_policy",
+    "search_log",
     "show_protection",
     "show_retention",
     "show_window",

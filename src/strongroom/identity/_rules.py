@@ -23,6 +23,7 @@ RULES: dict[str, Role] = {
     "GET /instances/{instance}/delete-plan": READER,
     "GET /instances/{instance}/window": READER,
     "GET /instances/{instance}/recovery-plan": READER,
+    "GET /instances/{instance}/log-events": READER,
     "GET /instances/{instance}/databases": READER,
     "POST /instances/{instance}/databases": MEMBER,
     "DELETE /instances/{instance}/databases/{name}": MEMBER,

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.commands import moment
 from strongroom.cli.commands.instance import Flavor, Host, Size, create_instance, show_instance
+from strongroom.cli.commands.recovery import moment
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column
