@@ -19,7 +19,8 @@ import pytest
 
 from strongroom.archive import Head, LogSegment, SegmentReader, begin_series, load_head
 from strongroom.datastores import get
-from strongroom.datastores.innodb.binlog.archiver import Archiver, SegmentDetails
+from strongroom.datastores.innodb.archive.details import SegmentDetails
+from strongroom.datastores.innodb.archive.stream import LogStream
 from strongroom.datastores.innodb.binlog.files import list_files
 from strongroom.datastores.innodb.binlog.groups import Group, Grouper
 from strongroom.datastores.innodb.binlog.header import XID
@@ -267,10 +268,10 @@ def begin(log: Log, store: Store) -> Head:
     return begin_series(store, LOG, datastore=log.kind, identity="x", began="first", begin=f"{first}:0", started=now)
 
 
-def archive(log: Log, store: Store, *, limit: int = LIMIT, max_age: float = 0.2) -> Archiver:
+def archive(log: Log, store: Store, *, limit: int = LIMIT, max_age: float = 0.2) -> LogStream:
     head = load_head(store, LOG.series(0))
     settings = Artifact(codec="zstd")
-    return Archiver(log.running.server, log.dialect, store, head, settings, server_id=ARCHIVER, limit=limit, max_age=max_age)
+    return LogStream(log.running.server, log.dialect, store, head, settings, server_id=ARCHIVER, limit=limit, max_age=max_age)
 
 
 def read_segments(store: Store) -> list[LogSegment]:

@@ -27,26 +27,35 @@ class Contents:
     covered: Covered | None
 
 
-def load_log(store: Store, log: LogLocation) -> tuple[Sequence[Contents], Mapping[int, ArtifactError]]:
-    """Every series of a server, oldest first, and by number those whose own record is missing or damaged. Raises StorageError."""
+def load_log(
+    store: Store, log: LogLocation, known: Mapping[int, Contents] | None = None
+) -> tuple[Sequence[Contents], Mapping[int, ArtifactError]]:
+    """Every series of a server, oldest first, and by number those whose own record is missing or damaged. Raises StorageError.
+
+    ``known``: the result of an earlier call, by number. Records are immutable, so those in it are not read again.
+    """
     found, damaged = [], {}
     for location in list_series(store, log):
         try:
-            found.append(load_contents(store, location))
+            found.append(load_contents(store, location, (known or {}).get(location.number)))
         except ArtifactError as error:
             damaged[location.number] = error
     return found, damaged
 
 
-def load_contents(store: Store, location: SeriesLocation) -> Contents:
+def load_contents(store: Store, location: SeriesLocation, known: Contents | None = None) -> Contents:
     """One series. Raises ArtifactMissing, ArtifactCorrupt if its own record is missing or damaged, StorageError."""
     series = load_series(store, location)
+    read = known.segments if known is not None and known.series.sha256 == series.sha256 else {}
     covered = load_covered(store, location)  # before the records: they may only become more
     numbers = list_records(store, location)
     sizes = {stat.key: stat.size for stat in store.list(location.data)}  # after the records, which are written last
     segments, damaged = {}, {}
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="log-records") as pool:
-        for number, found in zip(numbers, pool.map(lambda number: _load(store, location, number), numbers), strict=True):
+        new = [number for number in numbers if number not in read]
+        loaded = dict(zip(new, pool.map(lambda number: _load(store, location, number), new), strict=True))
+        for number in numbers:
+            found = loaded.get(number) or read[number]
             if isinstance(found, ArtifactError):
                 damaged[number] = found.message
             elif (size := sizes.get(found.record.data_key)) != found.record.stored:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from strongroom.agent.client import AgentClient
 from strongroom.catalog import Catalog, Job
 from strongroom.flows.hosts.agents import Agents
+from strongroom.flows.recovery.memory import LogMemory
 from strongroom.flows.retention.memory import Watch
 from strongroom.flows.secrets import Secrets
 from strongroom.flows.stores import Stores
@@ -53,6 +54,8 @@ class Site:
     """Held while a handler of the API reads the catalog on the event loop."""
     watch: Watch = field(default_factory=Watch)
     """What retention remembers."""
+    logs: LogMemory = field(default_factory=LogMemory)
+    """The records of log archives."""
     token: SecretStr | None = None
     """The caller's token, if stores are accessed with the tokens of users."""
 

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from strongroom import datastores
-from strongroom.archive import MAX_AGE, Head, LogLocation
+from strongroom.archive import Head
 from strongroom.datastores.protocol.logs import Archiver, LogRequest
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import InvalidRequest
-from strongroom.sections import Artifact
 from strongroom.storage import open_store
 from strongroom.worker.duty import Duty
-from strongroom.worker.spec import Message, StorageSpec
+from strongroom.worker.spec import ArchivedSeries, Failure, LogArchiveFacts, LogArchiveOptions
 
 _PACE = 2.0
 """Seconds between two reports."""
-
-
-class LogArchiveOptions(Message):
-    """What the duty needs."""
-
-    log: LogLocation
-    storage: StorageSpec
-    artifact: Artifact
-    recipients: list[str] = Field(default_factory=list)
-    lineage: str = ""
-    max_age: float = Field(MAX_AGE, gt=0, description="Seconds that the log waits before it is stored.")
+_LONGEST = 1000
 
 
 def run(duty: Duty) -> None:
@@ -62,15 +51,38 @@ def run(duty: Duty) -> None:
     _report(duty, archiver)
 
 
+def release(server: Server) -> None:
+    """Remove what the duty leaves on the server. Raises ServerFailed, ConfigurationError."""
+    logs = datastores.get(server.datastore).logs
+    if logs is not None:
+        logs.release(server)
+
+
 def _report(duty: Duty, archiver: Archiver) -> None:
-    trouble = archiver.trouble
-    duty.report(trouble.message if trouble else "the log is archived", **_describe(archiver.durable))
+    facts = describe_archive(archiver)
+    duty.report(facts.trouble.message if facts.trouble else "the log is archived", **facts.model_dump(mode="json"))
 
 
-def _describe(head: Head | None) -> dict[str, Any]:
-    if head is None:
-        return {}
-    facts: dict[str, Any] = {"series": head.series.location.number, "segments": head.number, "position": head.position}
-    if head.segment is not None and head.segment.last_time is not None:
-        facts["last_time"] = head.segment.last_time
-    return facts
+def describe_archive(archiver: Archiver) -> LogArchiveFacts:
+    """Where the archive stands."""
+    head, trouble = archiver.durable, archiver.trouble
+    return LogArchiveFacts(
+        series=_describe_series(head) if head is not None else None,
+        segments=head.number if head is not None else 0,
+        position=head.position if head is not None else "",
+        last_time=head.segment.last_time if head is not None and head.segment is not None else None,
+        complete_until=archiver.complete_until,
+        trouble=Failure(**trouble.to_dict()) if trouble is not None else None,
+        warnings=[warning[:_LONGEST] for warning in archiver.warnings],
+    )
+
+
+def _describe_series(head: Head) -> ArchivedSeries:
+    series = head.series
+    return ArchivedSeries(
+        number=series.location.number,
+        began=series.began,
+        reason=series.reason,
+        started=series.started,
+        continues=series.continues.series if series.continues is not None else None,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def open_archiver(server: Server, request: LogRequest) -> WalReceiver:
         max_age=request.max_age,
     )
     return WalReceiver(target)
+
+
+def release(server: Server) -> None:
+    """See ``Logs``."""
+    if int(server.version.series) < _OLDEST:
+        return
+    with contextlib.closing(connect_replication(server)) as replication:
+        replication.drop_slot(SLOT)
 
 
 def precedes(first: str, second: str) -> bool:
