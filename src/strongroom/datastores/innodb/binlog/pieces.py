@@ -69,18 +69,19 @@ class Piece:
 class Splitter:
     """Cuts the bytes of a file into pieces of events: ``feed`` it, then ``finish``. Checksums and offsets are verified.
 
-    With ``file`` the bytes begin with the magic number; without they are events without checksums, as in compressed transactions.
+    With ``file`` the bytes begin with the magic number, or at the offset ``at``, where an event begins; then ``checksums`` says
+    whether the events have any. Without ``file`` they are events without checksums, as in compressed transactions.
     """
 
-    def __init__(self, file: str | None) -> None:
+    def __init__(self, file: str | None, at: int = 0, *, checksums: bool = False) -> None:
         self._file = file
         self._buffer = bytearray()
-        self._at = 0
+        self._at = at
         self._header: Header | None = None
         self._rest = 0
         self._crc: Checksum | None = None
-        self._checksums = False
-        self._wants_magic = file is not None
+        self._checksums = checksums
+        self._wants_magic = file is not None and not at
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Pieces of the events that these bytes complete or continue."""
