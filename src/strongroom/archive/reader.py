@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from strongroom.archive.load import REMEDY, Stored, load_segment, load_series
 from strongroom.archive.location import SeriesLocation
 from strongroom.archive.packing import unpack_index
-from strongroom.archive.records import LogSegment, SegmentIndex
+from strongroom.archive.records import LogSegment, SegmentIndex, Series
 from strongroom.artifact.segments.codec import Opener, compression, most_stored
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
 from strongroom.storage import Store
@@ -21,6 +21,10 @@ class SegmentReader:
         self._store = store
         self._location = location
         self._opener = Opener(identities, f"log archive {location.prefix}")
+
+    def series(self) -> Series:
+        """The record of the series. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
+        return load_series(self._store, self._location).record
 
     def segments(self, first: int, stop: int) -> Iterator[LogSegment]:
         """Yield the records of segments ``first`` to before ``stop``, each verified against the one before it.

@@ -94,6 +94,9 @@ class SegmentIndex(Part):
     events: Annotated[tuple[Event, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
     marks: Annotated[tuple[Mark, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
     activity: Annotated[tuple[Activity, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
+    times: str = Field(
+        "", max_length=MAX_RECORD, description="Of each transaction, in order; see `times`. Empty if the database needs none."
+    )
     omitted: int = Field(0, ge=0, description="Entries that were left out to limit the size.")
 
 

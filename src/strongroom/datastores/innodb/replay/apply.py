@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from strongroom.artifact import Positions
 from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.innodb.replay.batches import Batch, BatchWriter, Repeat, Rewriter
 from strongroom.datastores.innodb.replay.events import LogEvents
 from strongroom.datastores.innodb.replay.replica import Replica
-from strongroom.datastores.protocol.logs import Replay
+from strongroom.datastores.protocol.logs import Replay, Replayed
+from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.errors import JobError, ServerFailed, StrongroomError, ToolFailed
 
 _LOOK = 0.05
@@ -29,6 +31,17 @@ class Applied:
     transactions: int
     end: Position
     gtids: str
+
+
+def replay(replay: Replay, data_dir: Path, work_dir: Path, rewriter: Rewriter, open: Callable[[Path], Replica]) -> Replayed:
+    """See ``Logs.replay``. Until the end the data is marked as unusable."""
+    with mark_unfinished(data_dir):
+        applied = Application(replay, work_dir, rewriter, open).run()
+    return Replayed(
+        transactions=applied.transactions,
+        positions=Positions(binlog_file=applied.end.file, binlog_position=applied.end.offset, gtid=applied.gtids or None),
+        facts={"log": str(applied.end), "gtids": applied.gtids} if applied.gtids else {"log": str(applied.end)},
+    )
 
 
 class Application:

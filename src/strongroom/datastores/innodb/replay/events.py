@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from strongroom.archive import LogSegment, SegmentReader, Stretch, load_segment
 from strongroom.archive import Piece as Part
-from strongroom.datastores.innodb.binlog.archiver import SegmentDetails
-from strongroom.datastores.innodb.binlog.bodies import parse_format
+from strongroom.datastores.innodb.archive.details import SegmentDetails
 from strongroom.datastores.innodb.binlog.header import CHECKSUM, FORMAT, MAGIC, parse_header
 from strongroom.datastores.innodb.binlog.pieces import Piece, Position, Splitter
 from strongroom.datastores.protocol.logs import Start
@@ -24,27 +23,20 @@ class Found:
     """A segment that is read, and the part of the server's file that it holds."""
 
     segment: LogSegment
-    file: str
-    begin: int
-    resume: int
-    gtids: str
+    details: SegmentDetails
+
+    @classmethod
+    def of(cls, segment: LogSegment) -> Found:
+        """Raises ArtifactCorrupt."""
+        return cls(segment, SegmentDetails.of(segment))
 
     @property
     def first(self) -> Position:
-        return Position(self.file, self.begin)
+        return Position(self.details.file, self.details.begin)
 
     @property
     def last(self) -> Position:
-        return Position(self.file, self.begin + self.segment.raw)
-
-
-def describe_segment(segment: LogSegment) -> Found:
-    """Raises ArtifactCorrupt if the record of the segment does not say where its bytes belong."""
-    try:
-        details = SegmentDetails.model_validate_json(segment.details)
-    except ValueError as error:
-        raise ArtifactCorrupt(f"the record of log segment {segment.number} is damaged: its details are invalid") from error
-    return Found(segment, details.file, details.begin, details.resume, details.gtids)
+        return Position(self.details.file, self.details.begin + self.segment.raw)
 
 
 class LogEvents:
@@ -81,26 +73,25 @@ class LogEvents:
         splitter: Splitter | None = None
         reached = Position.parse(part.begin)
         for segment in reader.segments(part.first, part.stop):
-            found = describe_segment(segment)
+            found = Found.of(segment)
             if end.precedes(found.first):
                 break
             if found.last.precedes(begin):
                 reached = found.last
                 self.skipped += segment.raw
                 continue
-            offset = found.begin
+            offset = found.details.begin
             if splitter is None:
                 _require_within(begin, found, reached)
                 splitter, offset, pieces = self._enter(reader, part, found, begin)
                 yield from pieces
-            elif found.begin == 0:
-                splitter.finish()
-                splitter = Splitter(found.file)
+            elif found.details.begin == 0:
+                splitter = Splitter(found.details.file)
             elif found.first != reached:
                 raise ArtifactCorrupt(f"log segment {segment.number} does not follow {reached}", remedy=_REMEDY)
-            self.begins = begin.offset if found.file == begin.file else 0
-            stop = end.offset if found.file == end.file else _NOWHERE
-            for piece in splitter.feed(reader.read(segment)[max(0, offset - found.begin) :]):
+            self.begins = begin.offset if found.details.file == begin.file else 0
+            stop = end.offset if found.details.file == end.file else _NOWHERE
+            for piece in splitter.feed(reader.read(segment)[max(0, offset - found.details.begin) :]):
                 if piece.start.offset >= stop:
                     return
                 yield piece
@@ -108,40 +99,40 @@ class LogEvents:
         if not end.precedes(reached) and end != begin:
             raise ArtifactMissing(f"the archived log ends at {reached}, before {end}", remedy=_REMEDY)
 
-    def _enter(
-        self, reader: SegmentReader, part: Part, found: Found, begin: Position
-    ) -> tuple[Splitter, int, Iterator[Piece]]:
+    def _enter(self, reader: SegmentReader, part: Part, found: Found, begin: Position) -> tuple[Splitter, int, Iterator[Piece]]:
         """What splits the file from the first segment on, the offset at which it begins, and events before the segment."""
-        if found.begin == 0:
-            return Splitter(found.file), 0, iter(())
+        if found.details.begin == 0:
+            return Splitter(found.details.file), 0, iter(())
         location = self._stretch.log.series(part.series)
 
         def load(number: int) -> Found:
-            return describe_segment(load_segment(self._stretch.store, location, number).record)
+            return Found.of(load_segment(self._stretch.store, location, number).record)
 
         form = _find_format(reader, load, found, part.stop)
         offset, earlier = begin.offset, list[Found]()
         try:
             before = load(found.segment.number - 1)
-            if before.file == found.file:
-                offset, self.gtids = min(before.resume, begin.offset), before.gtids
-            while offset < (earlier[0].begin if earlier else found.begin):  # a transaction that is longer than a segment
+            if before.details.file == found.details.file:
+                offset, self.gtids = min(before.details.resume, begin.offset), before.details.gtids
+            while offset < (
+                earlier[0].details.begin if earlier else found.details.begin
+            ):  # a transaction that is longer than a segment
                 earlier.insert(0, load(found.segment.number - 1 - len(earlier)))
         except ArtifactMissing:  # after a gap; the data is at a border of transactions too
             offset, earlier = begin.offset, []
-        splitter = Splitter(found.file, offset, checksums=parse_format(form.data).has_checksums)
+        splitter = Splitter(found.details.file, offset, has_checksums=found.details.has_checksums)
 
         def pieces() -> Iterator[Piece]:
             yield form
             for each in earlier:
-                yield from splitter.feed(reader.read(each.segment)[max(0, offset - each.begin) :])
+                yield from splitter.feed(reader.read(each.segment)[max(0, offset - each.details.begin) :])
 
         return splitter, offset, pieces()
 
 
 def _require_within(begin: Position, found: Found, reached: Position) -> None:
     """Require that the first segment contains the position of the data, or begins the file after it."""
-    if found.first.precedes(begin) or (found.begin == 0 and reached == begin):
+    if found.first.precedes(begin) or (found.details.begin == 0 and reached == begin):
         return
     raise ArtifactMissing(f"the log has no segment with {begin}, where the data is", remedy=_REMEDY)
 
@@ -155,14 +146,14 @@ def _find_format(reader: SegmentReader, load: Callable[[int], Found], found: Fou
     with suppress(ArtifactMissing):
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if load(middle).file == found.file else (middle + 1, high)
+            low, high = (low, middle) if load(middle).details.file == found.details.file else (middle + 1, high)
         head = load(low)
-        if head.file == found.file and head.begin == 0:
+        if head.details.file == found.details.file and head.details.begin == 0:
             return _read_format(reader, head)
     for number in range(found.segment.number + 1, stop):
-        if (head := load(number)).begin == 0:
+        if (head := load(number)).details.begin == 0:
             return _read_format(reader, head)
-    raise ArtifactMissing(f"the log has no segment with the head of {found.file}", remedy=_REMEDY)
+    raise ArtifactMissing(f"the log has no segment with the head of {found.details.file}", remedy=_REMEDY)
 
 
 def _read_format(reader: SegmentReader, head: Found) -> Piece:
@@ -170,5 +161,5 @@ def _read_format(reader: SegmentReader, head: Found) -> Piece:
     header = parse_header(data)
     event = data[: header.length]
     if header.kind != FORMAT:
-        raise LogCorrupt(f"{head.file} does not begin with a format description")
-    return Piece(header, Position(head.file, len(MAGIC)), event, checksum=CHECKSUM)
+        raise LogCorrupt(f"{head.details.file} does not begin with a format description")
+    return Piece(header, Position(head.details.file, len(MAGIC)), event, checksum=CHECKSUM)

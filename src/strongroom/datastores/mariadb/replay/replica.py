@@ -9,7 +9,7 @@ from typing import Any
 import pymysql
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb.connection import connect, query, split_error
+from strongroom.datastores.innodb.connection import connect, split_error
 from strongroom.datastores.innodb.replay.memory import choose_pool_mb
 from strongroom.datastores.innodb.replay.replica import SERVER_ID, Replica, Words
 from strongroom.datastores.mariadb.binlog.gtids import GtidList

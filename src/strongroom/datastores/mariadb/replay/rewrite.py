@@ -6,6 +6,7 @@ import struct
 from dataclasses import replace
 
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
+from strongroom.datastores.innodb.binlog.groups import Dialect
 from strongroom.datastores.innodb.binlog.header import Header
 from strongroom.datastores.mariadb.binlog.dialect import MariaDBDialect
 
@@ -19,7 +20,7 @@ class MariaDBRewriter:
     """See ``batches.Rewriter``."""
 
     def __init__(self) -> None:
-        self.dialect = MariaDBDialect()
+        self.dialect: Dialect = MariaDBDialect()
         self._alters: dict[int, int] = {}
         """Numbers of ALTER statements that have begun, by their sequence in the log."""
 

@@ -76,7 +76,7 @@ def _accounts_sql(server: Server, password: str, *, isolated: bool) -> str:
 
 
 def own_account_sql(password: str, more: str = "", *, name: str = ACCOUNT) -> str:
-    """Statements that create Strongroom's account, or another one. The server stops at the first error, so each must succeed on any data.
+    """Statements that create Strongroom's account, or another one. Each must succeed on any data: the server stops at an error.
 
     Plugins that check passwords refuse a hash, which they cannot check, unless strict_password_validation is off. An existing
     account of this name that is expired, locked, or requires certificates can be used afterwards.

@@ -11,6 +11,7 @@ from strongroom.datastores.innodb.binlog.groups import Grouper, Payload, Start
 from strongroom.datastores.innodb.binlog.header import Header
 from strongroom.datastores.mysql.binlog.gtids import GtidSet
 from strongroom.datastores.mysql.binlog.payload import CompressedTransaction
+from strongroom.errors import LogCorrupt
 
 GTID, ANONYMOUS, PREVIOUS_GTIDS, TRANSACTION_PAYLOAD, GTID_TAGGED = 33, 34, 35, 40, 42
 _TIME = (1 << 55) - 1
@@ -24,7 +25,7 @@ class MySQLDialect:
     """See ``groups.Dialect``."""
 
     starts = frozenset({GTID, ANONYMOUS, GTID_TAGGED})
-    payload = TRANSACTION_PAYLOAD
+    payload: int | None = TRANSACTION_PAYLOAD
     state = PREVIOUS_GTIDS
 
     def parse_start(self, header: Header, body: bytes) -> Start:
@@ -45,6 +46,12 @@ class MySQLDialect:
     def open_state(self, text: str) -> LoggedGtids:
         return LoggedGtids(GtidSet.parse(text))
 
+    def parse_gtid(self, text: str) -> str:
+        found = GtidSet.parse(text)
+        if len(found) != 1:
+            raise LogCorrupt(f"{text[:80]!r} is not one GTID of MySQL (uuid:77)")
+        return str(found)
+
 
 class LoggedGtids:
     """See ``groups.State``."""
@@ -61,6 +68,10 @@ class LoggedGtids:
             self._new.append(gtid)
         if len(self._new) >= _MOST_NEW:
             self._merge()
+
+    def __contains__(self, gtid: str) -> bool:
+        self._merge()
+        return gtid in self._gtids
 
     def __str__(self) -> str:
         self._merge()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
+from strongroom.datastores.innodb.binlog.groups import Dialect
 from strongroom.datastores.innodb.binlog.header import CHECKSUM, SIZE, Header
 from strongroom.datastores.mysql.binlog.dialect import GTID, GTID_TAGGED, MySQLDialect, TaggedGtid, parse_tagged
 from strongroom.datastores.mysql.binlog.gtids import GtidSet, Interval
@@ -23,7 +24,7 @@ class MySQLRewriter:
     """See ``batches.Rewriter``. ``known`` are the GTIDs that the data has: a backup does not know its position exactly."""
 
     def __init__(self) -> None:
-        self.dialect = MySQLDialect()
+        self.dialect: Dialect = MySQLDialect()
         self._known: dict[str, tuple[Interval, ...]] = {}
 
     def know(self, gtids: GtidSet) -> None:
