@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from strongroom.datastores.innodb.replay.relay import LogFormat, RelayLog, make_
 from strongroom.errors import LogCorrupt
 
 BATCH = 64 << 20
+"""Bytes of a relay log, and more if its last transaction is longer."""
 _SECOND = 1_000_000
 _IGNORABLE = 0x80
 _SINGLE = 2
@@ -29,6 +30,8 @@ class Rewriter(Protocol):
     """What is different in a database."""
 
     dialect: Dialect
+    head: Sequence[tuple[Header, bytes]]
+    """Events with which each relay log begins, after its format description."""
 
     def rewrite(self, header: Header, body: bytes, number: int) -> tuple[Header, bytes]:
         """The GTID event of a transaction, with the private GTID of this number."""
@@ -71,8 +74,8 @@ class Batch:
 class BatchWriter:
     """Writes batches into ``folder``, each when it is asked for. Only bytes of the present piece are in memory."""
 
-    def __init__(self, events: LogEvents, rewriter: Rewriter, folder: Path, size: int = BATCH) -> None:
-        self._events, self._rewriter, self._folder, self._size = events, rewriter, folder, size
+    def __init__(self, events: LogEvents, rewriter: Rewriter, folder: Path) -> None:
+        self._events, self._rewriter, self._folder = events, rewriter, folder
         self._grouper = Grouper(rewriter.dialect)
         self._number = 0
         self._files = 0
@@ -105,7 +108,7 @@ class BatchWriter:
                 raise LogCorrupt(f"{piece.start.file} does not begin with a format description")
             self._files += 1
             batch = Batch(self._folder / f"batch-{self._files}", self._number + 1)
-            with RelayLog(batch.path, form, keeps_temporary=keeps) as relay:
+            with RelayLog(batch.path, form, self._rewriter.head, keeps_temporary=keeps) as relay:
                 piece = self._fill(batch, relay, form, piece, pieces)
             if batch.offsets:
                 batch.uses_temporary = self._uses_temporary
@@ -139,7 +142,7 @@ class BatchWriter:
                     self._note(batch, group, begin)
                     begin = relay.size
             following = next(pieces, None)
-            if relay.size >= self._size and begin == relay.size and following is not None:
+            if relay.size >= BATCH and begin == relay.size and following is not None:
                 return following
             piece = following
         relay.cut(begin)

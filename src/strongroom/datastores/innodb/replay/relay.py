@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,16 +60,16 @@ def make_event(header: Header, body: bytes, *, checksum: bool) -> bytes:
 
 
 class RelayLog:
-    """One file. It begins with a format description and a rotate event, without which MariaDB crashes."""
+    """One file. It begins with a format description, ``head`` and a rotate event, without which MariaDB crashes."""
 
-    def __init__(self, path: Path, form: LogFormat, *, keeps_temporary: bool) -> None:
+    def __init__(self, path: Path, form: LogFormat, head: Sequence[tuple[Header, bytes]], *, keeps_temporary: bool) -> None:
         self._file = path.open("xb", buffering=_BUFFER)
         self.has_checksums = form.has_checksums
         self.size = 0
         rotate = Header(time=0, kind=ROTATE, server_id=1, length=0, end=0, flags=ARTIFICIAL)
-        body = struct.pack("<Q", len(MAGIC)) + _SOURCE
         self.write(MAGIC + (form.without_start() if keeps_temporary else form.as_found()))
-        self.write(make_event(rotate, body, checksum=self.has_checksums))
+        for header, body in (*head, (rotate, struct.pack("<Q", len(MAGIC)) + _SOURCE)):
+            self.write(make_event(header, body, checksum=self.has_checksums))
 
     def write(self, data: bytes) -> None:
         self._file.write(data)

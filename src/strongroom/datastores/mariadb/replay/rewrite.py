@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
@@ -18,6 +19,8 @@ _MORE_ENGINES, _START_ALTER, _END_ALTER = 1, 2, 4 | 8
 
 class MariaDBRewriter:
     """See ``batches.Rewriter``."""
+
+    head: Sequence[tuple[Header, bytes]] = ()
 
     def __init__(self) -> None:
         self.dialect: Dialect = MariaDBDialect()

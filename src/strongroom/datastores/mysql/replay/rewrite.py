@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import bisect
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
 from strongroom.datastores.innodb.binlog.groups import Dialect
 from strongroom.datastores.innodb.binlog.header import CHECKSUM, SIZE, Header
-from strongroom.datastores.mysql.binlog.dialect import GTID, GTID_TAGGED, MySQLDialect, TaggedGtid, parse_tagged
+from strongroom.datastores.mysql.binlog.dialect import GTID, GTID_TAGGED, PREVIOUS_GTIDS, MySQLDialect, TaggedGtid, parse_tagged
 from strongroom.datastores.mysql.binlog.gtids import GtidSet, Interval
 
 PRIVATE = UUID("5f3a1c52-9d0e-4b7e-8a64-1f6f0c7d2e90")
+_IGNORABLE = 0x80
+_NO_GTIDS = (Header(time=0, kind=PREVIOUS_GTIDS, server_id=1, length=0, end=0, flags=_IGNORABLE), bytes(8))
+"""An empty set of GTIDs before the file, which a server expects."""
 _LOGICAL_CLOCK = 2
 _AFTER_CLOCK = 42
 _MORE_TIME = 1 << 55
@@ -22,6 +26,8 @@ _MORE_VERSION = 1 << 31
 
 class MySQLRewriter:
     """See ``batches.Rewriter``. ``known`` are the GTIDs that the data has: a backup does not know its position exactly."""
+
+    head: Sequence[tuple[Header, bytes]] = (_NO_GTIDS,)
 
     def __init__(self) -> None:
         self.dialect: Dialect = MySQLDialect()
