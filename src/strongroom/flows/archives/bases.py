@@ -12,7 +12,8 @@ from strongroom.catalog import Backup, Instance, Job, LogArchive, Policy, Policy
 from strongroom.catalog.find import chain_of, unfinished_jobs
 from strongroom.catalog.policies import close_incident, open_incident
 from strongroom.errors import Busy, Conflict, StrongroomError
-from strongroom.flows.policies.attempts import begin_attempt, new_run
+from strongroom.flows.policies.attempts import begin_attempt
+from strongroom.flows.policies.runs import new_run
 from strongroom.flows.site import Site
 
 log = structlog.get_logger()

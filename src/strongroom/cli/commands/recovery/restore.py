@@ -213,14 +213,14 @@ def restore(
         return
     assert backup is not None
     found = session.client.get("backups", backup, trashed="true")["backup"]
-    planned = _fetch_plan(session, found["id"], requested, required=plan)
+    backup_plan = _fetch_plan(session, found["id"], requested, required=plan)
     if plan:
-        assert planned is not None
-        print_plan(session, planned)
-        raise typer.Exit(0 if planned["allowed"] else 1)
-    if planned is not None:
-        _note_plan(planned, everything=in_place is not None)
-        _require_allowed(planned)
+        assert backup_plan is not None
+        print_plan(session, backup_plan)
+        raise typer.Exit(0 if backup_plan["allowed"] else 1)
+    if backup_plan is not None:
+        _note_plan(backup_plan, everything=in_place is not None)
+        _require_allowed(backup_plan)
     if name is not None:
         with name_good_backups(session, found):
             _create(session, new, {"backupRef": found["id"]}, directories, wait)
