@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from support.identity import run_as
 from support.logs import Log
 from support.mariadb import MariaDBServer, scratch
 
+LEFT = {"replay.log", "private.log", "private.cnf", "private.sql", "private.pid", "private.sock.lock", "plugins"}
+"""What a replay leaves in its directory."""
 Tables = dict[str, tuple[Any, ...]]
 
 
@@ -48,21 +50,65 @@ class Moment:
     state: str
 
 
+class Client(threading.Thread):
+    """Commits numbered rows until ``stop``. It holds ``writes`` during each transaction."""
+
+    def __init__(self, log: Log, number: int) -> None:
+        super().__init__()
+        self._log, self._number = log, number
+        self._stopped = threading.Event()
+        self.writes = threading.Lock()
+        self.start()
+
+    def run(self) -> None:
+        row = 0
+        with self._log.running.connect() as connection, connection.cursor() as cursor:
+            while not self._stopped.wait(0.002):
+                row += 1
+                with self.writes:
+                    cursor.execute("BEGIN")
+                    cursor.execute("INSERT INTO d.ledger VALUES (%s, %s, %s)", (self._number, row, "x" * (row % 400)))
+                    cursor.execute("UPDATE d.t SET b = %s WHERE a = %s", (str(row), 1 + self._number))
+                    cursor.execute("COMMIT" if row % 7 else "ROLLBACK")
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
 @dataclass
 class Source:
-    """A server with a copy of its data at the beginning. ``writing`` is held by each client while it writes."""
+    """A server with a copy of its data at the beginning."""
 
     log: Log
     place: Path
     begin: Moment
-    moments: list[Moment] = field(default_factory=list)
-    writing: threading.Lock = field(default_factory=threading.Lock)
+    moments: dict[str, Moment] = field(default_factory=dict)
+    clients: list[Client] = field(default_factory=list)
 
-    def note(self) -> Moment:
-        with self.writing:
-            moment = note(self.log)
-        self.moments.append(moment)
-        return moment
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """No client writes."""
+        with ExitStack() as stack:
+            for client in self.clients:
+                stack.enter_context(client.writes)
+            yield
+
+    def note(self, name: str) -> None:
+        """Keep this moment."""
+        with self.quiet():
+            self.moments[name] = note(self.log)
+
+    @contextmanager
+    def written_to(self, clients: int) -> Iterator[None]:
+        """While so many clients write numbered rows to d.ledger."""
+        self.clients = [Client(self.log, number) for number in range(clients)]
+        try:
+            yield
+        finally:
+            for client in self.clients:
+                client.stop()
+            self.clients = []
 
     def copy_data(self, name: str) -> MariaDBServer:
         """A server on the data of the beginning, not started."""
@@ -73,14 +119,27 @@ class Source:
         return other
 
     def replay(
-        self, stretch: Stretch, end: Position, name: str, on_progress: Callable[[int, int | None], None] = lambda *_: None
+        self,
+        stretch: Stretch,
+        end: Position,
+        name: str,
+        *,
+        data: MariaDBServer | None = None,
+        start: Position | None = None,
+        on_progress: Callable[[int, int | None], None] = lambda *_: None,
     ) -> tuple[MariaDBServer, Replayed]:
-        """A server on data to which the log was applied, not started. As the user of the server."""
-        other = self.copy_data(name)
-        start = Start(stretch.pieces[0].series, str(self.begin.position))
-        replay = Replay(stretch, start, str(end), on_progress)
+        """A server on data to which the log was applied, not started. As the user of the server.
+
+        ``data`` is at ``start``; the default is that of the beginning.
+        """
+        subprocess.run(["chmod", "-R", "a+rX", self.place / "store"], check=True)
+        other = data or self.copy_data(name)
+        begin = Start(stretch.pieces[0].series, str(start or self.begin.position))
+        replay = Replay(stretch, begin, str(end), on_progress)
         work_dir = scratch(self.place, f"work-{name}")
-        return other, run_as(other.server.user, apply, other, work_dir, replay)
+        done = run_as(other.server.user, apply, other, work_dir, replay)
+        assert {path.name for path in work_dir.iterdir()} <= LEFT
+        return other, done
 
 
 def apply(other: MariaDBServer, work_dir: Path, replay: Replay) -> Replayed:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strongroom.datastores.innodb.replay.batches import Batch
+from strongroom.datastores.toolkit.tools import hide_secrets
 from strongroom.errors import ToolFailed
 
 SERVER_ID = 4_294_967_291
 """Of private servers. A server skips events with its own id, unless ``replicate_same_server_id`` is on."""
+_IDLE = 2.0
+"""Seconds after which an idle applier that has not applied everything is an error."""
 _NAME = re.compile(r"relay\.(\d{6,})")
 
 
@@ -41,6 +45,7 @@ class Replica(ABC):
         self._folder = folder
         self._loaded: Path | None = None
         self._attached = False
+        self._idle_since: float | None = None
 
     @abstractmethod
     def start(self) -> None:
@@ -112,15 +117,28 @@ class Replica(ABC):
     def require_applying(self, batch: Batch) -> None:
         """Raise ToolFailed if the applier has stopped, or waits for more than the batch has."""
         status = self.describe(self.words.status)
-        where = f"transaction {self.count_applied() + 1 - batch.first + 1} of {len(batch.offsets)} in a part of the log"
         if status.get(self.words.running) != "Yes":
             text = status.get("Last_SQL_Error") or "it reports no error"
             raise ToolFailed(
-                f"the log cannot be applied to the restored data: {text} ({where})",
+                f"the log cannot be applied to the restored data: {hide_secrets(str(text))} ({self._describe_place(batch)})",
                 remedy="The data does not match the log: restore from another backup, or to a moment before.",
             )
-        if "read all relay log" in str(status.get(self.words.state)) and self.count_applied() < batch.last:
-            raise ToolFailed(f"the private server skipped a part of the log: it ended at {where}")
+        if not self.is_idle(status) or self.count_applied() == batch.last:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > _IDLE:
+            raise ToolFailed(
+                f"the private server skipped a part of the log: it is idle at {self._describe_place(batch)}",
+                remedy="Report this as a defect, with the log of the job.",
+            )
+
+    def is_idle(self, status: dict[str, Any]) -> bool:
+        """Whether the applier has read everything, and has nothing to do."""
+        return "read all relay log" in str(status.get(self.words.state))
+
+    def _describe_place(self, batch: Batch) -> str:
+        return f"transaction {self.count_applied() + 1}, in {batch.first} to {batch.last}"
 
     def detach(self) -> None:
         """Forget the source."""

@@ -15,6 +15,7 @@ from strongroom.datastores.protocol.servers import Version
 
 _NEW_WORDS = (8, 0, 23)
 _NEW_RESET = (8, 2)
+_RESTS = ("Waiting for an event from Coordinator", "Replica has read all", "Slave has read all")
 
 
 def _choose_words(version: Version) -> Words:
@@ -53,7 +54,7 @@ class MySQLReplica(Replica):
             "relay_log_recovery": "OFF",
             "max_relay_log_size": "1G",
             "sync_relay_log": 0,
-            f"{old}_parallel_workers": 0,
+            f"{old}_parallel_workers": 0,  # new versions take 1
             f"{old}_max_allowed_packet": "1G",
             f"{old}_pending_jobs_size_max": "1G",
             "innodb_flush_log_at_trx_commit": 2,  # so that a kill loses nothing
@@ -100,6 +101,11 @@ class MySQLReplica(Replica):
         ((text,),) = self.query("SELECT @@GLOBAL.gtid_executed")
         parts = GtidSet.parse(str(text)).intervals.get((str(PRIVATE), ""), ())
         return parts[0][1] - 1 if parts and parts[0][0] == 1 else 0
+
+    def is_idle(self, status: dict[str, Any]) -> bool:
+        """See ``Replica``. New versions have at least one worker, which applies what the applier has read."""
+        workers = [row for row in self.query("SHOW PROCESSLIST") if row[1] == "system user" and row[6]]
+        return super().is_idle(status) and all(str(row[6]).startswith(_RESTS) for row in workers)
 
     def has_exact_position(self) -> bool:
         """See ``Replica``. GTIDs are committed with the changes."""
