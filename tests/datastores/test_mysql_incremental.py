@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server, get
+from strongroom.datastores.mysql.restore import private
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ArtifactCorrupt, LineageChanged, StrongroomError, ToolFailed, VersionMismatch, WalGone
 from support import mysql

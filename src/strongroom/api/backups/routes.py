@@ -36,9 +36,7 @@ from strongroom.flows import (
     RestorePlan,
     find_backup,
     find_instance,
-    hold_backup,
     plan_restore,
-    release_backup,
     undelete_backup,
     version_id,
 )
@@ -46,6 +44,7 @@ from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
+from strongroom.flows.kinds.label import hold_backup, release_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.status import BACKUPS, CREATED
 from strongroom.identity import authorize

@@ -17,39 +17,26 @@ from strongroom.flows.kinds.backup import add_backup
 from strongroom.flows.site import Site
 from strongroom.protection.durations import format_duration
 from strongroom.protection.policy import PolicySpec
-from strongroom.protection.runs import Kind, make_job_id, make_run_id
+from strongroom.protection.runs import make_job_id
 
 _LONGEST_NAME = 200
 
 
-def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *, by_hand: bool = False) -> PolicyRun:
-    """A run that begins now. The caller adds it to the session."""
-    return PolicyRun(
-        id=make_run_id(policy.id, database.id, nominal),
-        project=database.project,
-        policy_id=policy.id,
-        database_id=database.id,
-        nominal=nominal,
-        last=nominal,
-        kind=kind,
-        outcome="running",
-        by_hand=by_hand,
-        attempts=0,
-    )
-
-
 def begin_attempt(
-    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
+    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime, *, why: str = ""
 ) -> tuple[Backup, Job]:
-    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request."""
+    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request.
+
+    ``why``: why it begins although no schedule demands it.
+    """
     incremental = run.kind == "incremental"
     is_first = incremental and isinstance(database, Cluster) and newest_backup(session, database) is None
     options = BackupOptions(
         name=_name_backup(database, run),
-        description=f"policy {policy.name}",
+        description=f"policy {policy.name}: {why}" if why else f"policy {policy.name}",
         incremental=incremental and not is_first,
         limit=limit_chain(policy.spec, at),
-        scheduled=Scheduled(run.id, make_job_id(run.id, run.attempts + 1)),
+        scheduled=Scheduled(run.id, make_job_id(run.id, run.attempts + 1), policy.name),
     )
     if isinstance(database, Cluster):
         backup, job = add_cluster_backup(session, site, database, options)
