@@ -188,7 +188,7 @@ class WalReceiver:
     def _stream(self, replication: Replication, head: Head, timeline: int, history: History, size: int) -> tuple[int, int] | None:
         """Append one timeline; where it ended and what follows, or None if the receiver was stopped."""
         target = self._target
-        details = SeriesDetails.of(head)
+        details = SeriesDetails.of(head.series)
         start = parse_lsn(head.position) // size * size
         replication.start(target.slot, timeline, start)
         self.trouble = None
