@@ -112,10 +112,28 @@ def test_group_members_share_containers_but_not_artifacts(place: Path) -> None:
     assert "PermissionError" in done.stderr
     done = run_as("nobody", [], PUT, top, "", "box/x/0")
     assert "StorageDenied" in done.stderr
+    look = """
+        from strongroom.artifact import Location, require_container
+        print(list(store.folders("box")))
+        require_container(store, Location(container="box", id="other"))
+    """
+    done = run_as("nobody", [GID], textwrap.dedent(PUT) + textwrap.dedent(look), top, GID)
+    assert done.stdout.strip() == "['mine', 'other']", done.stderr
+    assert done.returncode == 0, done.stderr
     root = DirectoryStore(top, gid=GID)
     assert [s.key for s in root.list("box")] == ["box/mine/0", "box/mine/1", "box/other/0"]
     root.delete([s.key for s in root.list("box/mine")])
     assert [s.key for s in root.list("")] == ["box/other/0"]
+
+
+@pytest.mark.root
+def test_servers_of_several_users_write_to_a_folder_that_belongs_to_no_backup(place: Path) -> None:
+    top = place / "store"
+    DirectoryStore(top, gid=GID)
+    for user in ("mysql", "nobody"):
+        done = run_as(user, [GID], PUT, top, GID, f"box/_logs/{user}/0")
+        assert done.returncode == 0, done.stderr
+    assert (mode(top / "box" / "_logs"), mode(top / "box" / "_logs" / "mysql")) == ("0o3770", "0o2700")
 
 
 @pytest.mark.root

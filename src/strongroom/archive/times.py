@@ -6,7 +6,6 @@ A transaction takes two bytes if at most 16 ms have passed since the one before 
 from __future__ import annotations
 
 import base64
-import binascii
 from array import array
 from collections.abc import Iterable, Sequence
 
@@ -42,7 +41,7 @@ def read_times(text: str, first: Time) -> Sequence[int]:
     """The times, of which the first is known. Raises ArtifactCorrupt."""
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ArtifactCorrupt(_DAMAGED) from error
     return array("q", _add(data, first))
 
