@@ -230,4 +230,6 @@ class DutyView(Message):
     restarts: int = Field(0, description="How often its process died within ten minutes.")
     report: DutyReport | None = Field(None, description="What its process reported last.")
     has_options: bool = Field(True, description="Whether the agent has its options; after a restart of the agent it has not.")
-    digest: str = Field("", description="``DutyRequest.digest`` of the options with which its process was started last.")
+    digest: str = Field(
+        "", description="``DutyRequest.digest`` of its options, or of those of its process if the agent forgot them."
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from strongroom.archive.load import REMEDY, Stored, load_segment, load_series
+from strongroom.archive.load import REMEDY, Stored, load_segment, load_series, load_trimmed
 from strongroom.archive.location import SeriesLocation
 from strongroom.archive.packing import unpack_index
 from strongroom.archive.records import LogSegment, SegmentIndex, Series
@@ -57,6 +57,9 @@ class SegmentReader:
             pool.shutdown(cancel_futures=True)
 
     def _before(self, first: int) -> tuple[str, str]:
+        trimmed = load_trimmed(self._store, self._location.log)
+        if trimmed is not None and (trimmed.series, trimmed.first) == (self._location.number, first):
+            return trimmed.begin, trimmed.previous
         if first:
             segment = load_segment(self._store, self._location, first - 1)
             return segment.record.end, segment.sha256

@@ -7,16 +7,19 @@ import threading
 from pydantic import ValidationError
 
 from strongroom import datastores
-from strongroom.archive import Head
+from strongroom.archive import Head, LogLocation, list_series
 from strongroom.datastores.protocol.logs import Archiver, LogRequest
 from strongroom.datastores.protocol.servers import Server
-from strongroom.errors import InvalidRequest
-from strongroom.storage import open_store
+from strongroom.errors import InvalidRequest, StorageError
+from strongroom.storage import Store, open_store
+from strongroom.system.files import write_file
 from strongroom.worker.duty import Duty
 from strongroom.worker.spec import ArchivedSeries, Failure, LogArchiveFacts, LogArchiveOptions
 
 _PACE = 2.0
 """Seconds between two reports."""
+_KNOWN = "known"
+"""A file in the directory of the duty: the store has a series of this archive."""
 _LONGEST = 1000
 
 
@@ -27,6 +30,7 @@ def run(duty: Duty) -> None:
     except ValidationError as error:  # its content is secret
         raise InvalidRequest(f"the options of the log archive are not valid: {error.error_count()} errors") from None
     store = open_store(options.storage, gid=duty.spec.store_gid)
+    _require_known(duty, store, options.log)
     request = LogRequest(store, options.log, options.artifact, options.recipients, options.lineage, options.max_age)
     archiver = datastores.get(duty.spec.server.datastore).require_logs().open_archiver(duty.spec.server, request)
     errors: list[BaseException] = []
@@ -42,6 +46,7 @@ def run(duty: Duty) -> None:
     thread.start()
     while not duty.stopped.wait(_PACE):
         _report(duty, archiver)
+        _note_known(duty, archiver)
     archiver.stop()
     thread.join()
     archiver.close()
@@ -56,6 +61,21 @@ def release(server: Server) -> None:
     logs = datastores.get(server.datastore).logs
     if logs is not None:
         logs.release(server)
+
+
+def _require_known(duty: Duty, store: Store, log: LogLocation) -> None:
+    """Raise StorageError if the store shows nothing of an archive that exists: its file system is not mounted."""
+    if (duty.spec.directory / _KNOWN).exists() and not list_series(store, log):
+        raise StorageError(
+            f"the store does not show the log archive {store.url(log.prefix)}, which exists",
+            remedy="See that the store is mounted, and that it is the one that the archive was written to.",
+        )
+
+
+def _note_known(duty: Duty, archiver: Archiver) -> None:
+    path = duty.spec.directory / _KNOWN
+    if archiver.durable is not None and not path.exists():
+        write_file(path, "")
 
 
 def _report(duty: Duty, archiver: Archiver) -> None:

@@ -110,7 +110,8 @@ class Duties:
     def delete(self, duty_id: str, *, release_server: bool = True) -> None:
         """Stop the duty, wait until its process has ended, and remove what it left on its server and here.
 
-        A missing duty is no error. Raises Busy, and ServerFailed or ConfigurationError if the server does not answer: call it again.
+        A missing duty is no error. Raises Busy, and ServerFailed or ConfigurationError if the server does not answer: call it
+        again then.
         """
         duty = self._duties.get(duty_id)
         if duty is None:
@@ -275,7 +276,7 @@ class Duties:
                 restarts=record.count_restarts(),
                 report=report,
                 has_options=duty.request is not None,
-                digest=record.digest,
+                digest=duty.request.digest if duty.request is not None else record.digest,
             )
 
     def _read_report(self, duty: _Duty) -> DutyReport | None:

@@ -132,7 +132,10 @@ class Logs(Protocol):
         """An archiver that was not started yet. Raises Unsupported for a server whose log cannot be archived."""
 
     def release(self, server: Server) -> None:
-        """Remove what an archiver leaves on the server, such as a slot that keeps its log. Raises ServerFailed, ConfigurationError."""
+        """Remove what an archiver leaves on the server, such as a slot that keeps its log.
+
+        Raises ServerFailed, ConfigurationError.
+        """
 
     def precedes(self, first: str, second: str) -> bool:
         """Whether the first position is before the second, or equal. Raises ValueError for text that is not a position."""

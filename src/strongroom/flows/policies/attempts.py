@@ -38,12 +38,15 @@ def new_run(policy: Policy, database: Database, nominal: datetime, kind: Kind, *
 
 
 def begin_attempt(
-    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
+    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime, *, why: str = ""
 ) -> tuple[Backup, Job]:
-    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request."""
+    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request.
+
+    ``why``: why it begins although no schedule demands it.
+    """
     scheduled = Scheduled(run.id, make_job_id(run.id, run.attempts + 1))
     name = _name_backup(database, run)
-    description = f"policy {policy.name}"
+    description = f"policy {policy.name}: {why}" if why else f"policy {policy.name}"
     limit = limit_chain(policy.spec, at)
     incremental = run.kind == "incremental"
     if isinstance(database, Cluster):
