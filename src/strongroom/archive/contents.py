@@ -34,8 +34,8 @@ def load_log(
 ) -> tuple[Sequence[Contents], Mapping[int, ArtifactError]]:
     """Every series of a server, oldest first, and by number those whose own record is missing or damaged. Raises StorageError.
 
-    What retention has removed, or is about to remove, does not count. ``known``: the result of an earlier call, by number. Records
-    are immutable, so those in it are not read again.
+    What retention has removed, or is about to remove, does not count. ``known``: the result of an earlier call, by number.
+    Records are immutable, so those in it are not read again.
     """
     found, damaged = [], {}
     trimmed = load_trimmed(store, log)

@@ -14,7 +14,7 @@ from strongroom.datastores.protocol.logs import LogRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import Unsupported
 
-__all__ = ["SLOT", "find_cut", "find_start", "open_archiver", "precedes", "replay"]
+__all__ = ["SLOT", "find_cut", "find_start", "open_archiver", "precedes", "release", "replay"]
 
 SLOT = "strongroom_log"
 _OLDEST = 15
