@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from strongroom import datastores
 from strongroom.archive import Contents, LogSegment, Stretch, Target
 from strongroom.artifact import Positions
 from strongroom.datastores.protocol.datastore import Datastore
 from strongroom.datastores.protocol.logs import Cut, Start, Transaction
+from strongroom.datastores.registry import get
 from strongroom.errors import NotFound
 
 
@@ -59,4 +59,4 @@ def _describe(found: tuple[int, LogSegment] | None) -> Transaction | None:
 def get_datastore(name: str) -> Datastore:
     """The datastore with such a log."""
     logs: Any = NumberLogs()
-    return replace(datastores.get(name), logs=logs)
+    return replace(get(name), logs=logs)

@@ -200,16 +200,19 @@ def restore(
     requested = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
     new = {"name": name, "flavorRef": flavor, "volume": {"size": size} if size else None, "host": host}
     if instance is not None and target is not None:
-        planned = moment.fetch_plan(session, instance, target, requested)
+        reached = moment.fetch_plan(session, instance, target, requested)
         if plan:
-            _show_plan_to_moment(session, planned)
-        _note_plan_to_moment(planned, everything=in_place is not None)
-        _require_allowed(planned["restore"])
-        point = {"instance": planned["instance_id"], "target": target}
+            moment.print_fields(session, reached)
+            _print_effects(session, reached["restore"])
+            raise typer.Exit(0 if reached["restore"]["allowed"] else 1)
+        moment.note_fields(reached)
+        _note_effects(reached["restore"], everything=in_place is not None)
+        _require_allowed(reached["restore"])
+        point = {"instance": reached["instance_id"], "target": target}
         if name is not None:
             _create(session, new, point, directories, wait)
         elif in_place is not None:
-            _replace_with_moment(session, planned, in_place, point, yes, wait)
+            _replace_with_moment(session, reached, in_place, point, yes, wait)
         return
     assert backup is not None
     found = session.client.get("backups", backup, trashed="true")["backup"]
@@ -262,18 +265,6 @@ def _replace_with_moment(
     reply = session.client.post("instances", replaced["id"], "action", json={"restore": point})
     session.finish(reply.job, wait)
     show_instance(session, replaced["id"])
-
-
-def _show_plan_to_moment(session: Session, plan: Mapping[str, Any]) -> None:
-    """Print the plan as the result of the command."""
-    moment.print_fields(session, plan)
-    _print_effects(session, plan["restore"])
-    raise typer.Exit(0 if plan["restore"]["allowed"] else 1)
-
-
-def _note_plan_to_moment(plan: Mapping[str, Any], *, everything: bool) -> None:
-    moment.note_fields(plan)
-    _note_effects(plan["restore"], everything=everything)
 
 
 def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:
