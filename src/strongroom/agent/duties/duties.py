@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
+from pydantic import ValidationError
 
 from strongroom.agent.duties.record import DutyFiles, DutyRecord
+from strongroom.agent.host.stores import store_group
 from strongroom.agent.host.workers import send_work, start_worker
 from strongroom.agent.models import DutyRequest, DutyState, DutyView
 from strongroom.artifact import ID_PATTERN
@@ -25,6 +27,7 @@ from strongroom.system.files import read_model, write_model
 from strongroom.system.locks import take_lock
 from strongroom.system.users import find_user
 from strongroom.worker.duty import KINDS, REPORT, DutyReport, DutySpec, release
+from strongroom.worker.spec import StorageSpec
 
 log = structlog.get_logger()
 
@@ -239,7 +242,14 @@ class Duties:
                 os.ftruncate(output, 0)
             server = self._server_of(record.server)
             make_directory(files.directory, find_user(server.user).owner)
-            spec = DutySpec(kind=record.kind, server=server, user=server.user, directory=files.directory, options=request.options)
+            spec = DutySpec(
+                kind=record.kind,
+                server=server,
+                user=server.user,
+                directory=files.directory,
+                options=request.options,
+                store_gid=_find_store_group(request),
+            )
             record.process, line = start_worker(self._command, output)
             record.digest = request.digest
             self._save(duty)
@@ -290,3 +300,13 @@ class Duties:
 
     def _save(self, duty: _Duty) -> None:
         write_model(duty.files.record, duty.record)
+
+
+def _find_store_group(request: DutyRequest) -> int | None:
+    """The group of the directory store that the duty writes to, if it does."""
+    if "storage" not in request.options:
+        return None
+    try:
+        return store_group(StorageSpec.model_validate(request.options["storage"]))
+    except ValidationError:  # the duty itself reports what is wrong
+        return None
