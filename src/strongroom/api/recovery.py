@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Query
+from pydantic import AwareDatetime
 
-from strongroom.api.http.caller import CallerDep, ControlDep, project_router
-from strongroom.api.http.fields import Moment, Name, Segment, View
+from strongroom.api.http.caller import MAX_PAGE, CallerDep, ControlDep, project_router
+from strongroom.api.http.fields import Moment, Name, Segment, Text, View
 from strongroom.errors import InvalidRequest
-from strongroom.flows import RecoveryPlan, RecoveryWindow, plan_recovery, show_window
+from strongroom.flows import SEARCHES, FoundEvent, RecoveryPlan, RecoveryWindow, Search, plan_recovery, search_log, show_window
 from strongroom.identity import authorize
 
 router = project_router("recovery")
@@ -27,6 +28,12 @@ class OneRecoveryPlan(View):
     plan: RecoveryPlan
 
 
+class ManyEvents(View):
+    """Reply with what was found in a log."""
+
+    events: list[FoundEvent]
+
+
 @router.get("/instances/{instance}/window")
 def window(instance: Segment, caller: CallerDep, control: ControlDep) -> OneWindow:
     """Extension: to which moments the instance can be restored, and every gap with its cause. A deleted instance by its id."""
@@ -40,7 +47,7 @@ async def plan(
     control: ControlDep,
     target: Annotated[
         Moment,
-        Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME, as in docs/recovery.md."),
+        Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME."),
     ],
     in_place: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
     host: Annotated[
@@ -71,3 +78,21 @@ async def plan(
     if not caller.principal.is_admin:
         found = found.model_copy(update={"restore": found.restore.model_copy(update={"host": None})})
     return OneRecoveryPlan(plan=found)
+
+
+@router.get("/instances/{instance}/log-events")
+def events(
+    instance: Segment,
+    caller: CallerDep,
+    control: ControlDep,
+    kind: Annotated[list[Search], Query(description="Only of these kinds. Default: all.")] = [],  # noqa: B006
+    table: Annotated[Text | None, Query(description="Only of this table, with or without its database.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Not before this time.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Not after this time.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most this many.")] = MAX_PAGE,
+) -> ManyEvents:
+    """Extension: when tables were dropped, truncated or deleted from, by the log archive of the instance; newest first."""
+    found = search_log(
+        control, caller.project, instance, kinds=kind or SEARCHES, table=table, since=since, until=until, limit=limit
+    )
+    return ManyEvents(events=found)

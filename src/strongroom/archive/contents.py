@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from strongroom.archive.load import Stored, list_records, list_series, load_covered, load_segment, load_series
+from strongroom.archive.load import Stored, list_records, list_series, load_covered, load_segment, load_series, load_trimmed
 from strongroom.archive.location import LogLocation, SeriesLocation
-from strongroom.archive.records import Covered, LogSegment, Series
+from strongroom.archive.records import Covered, LogSegment, Series, Trimmed
 from strongroom.errors import ArtifactError
 from strongroom.storage import Store
 
@@ -25,6 +25,8 @@ class Contents:
     damaged: Mapping[int, str]
     """By number: what is wrong with the others, as far as there is a record."""
     covered: Covered | None
+    trimmed: Trimmed | None = None
+    """Where it begins, if retention has removed its beginning."""
 
 
 def load_log(
@@ -32,23 +34,33 @@ def load_log(
 ) -> tuple[Sequence[Contents], Mapping[int, ArtifactError]]:
     """Every series of a server, oldest first, and by number those whose own record is missing or damaged. Raises StorageError.
 
-    ``known``: the result of an earlier call, by number. Records are immutable, so those in it are not read again.
+    What retention has removed, or is about to remove, does not count. ``known``: the result of an earlier call, by number.
+    Records are immutable, so those in it are not read again.
     """
     found, damaged = [], {}
+    trimmed = load_trimmed(store, log)
     for location in list_series(store, log):
+        if trimmed is not None and location.number < trimmed.series:
+            continue
         try:
-            found.append(load_contents(store, location, (known or {}).get(location.number)))
+            found.append(load_contents(store, location, trimmed, (known or {}).get(location.number)))
         except ArtifactError as error:
             damaged[location.number] = error
     return found, damaged
 
 
-def load_contents(store: Store, location: SeriesLocation, known: Contents | None = None) -> Contents:
-    """One series. Raises ArtifactMissing, ArtifactCorrupt if its own record is missing or damaged, StorageError."""
+def load_contents(
+    store: Store, location: SeriesLocation, trimmed: Trimmed | None = None, known: Contents | None = None
+) -> Contents:
+    """One series. ``trimmed``: where the archive begins. ``known``: an earlier result, whose records are not read again.
+
+    Raises ArtifactMissing, ArtifactCorrupt if its own record is missing or damaged, StorageError.
+    """
     series = load_series(store, location)
     read = known.segments if known is not None and known.series.sha256 == series.sha256 else {}
     covered = load_covered(store, location)  # before the records: they may only become more
-    numbers = list_records(store, location)
+    own = trimmed if trimmed is not None and trimmed.series == location.number else None
+    numbers = [number for number in list_records(store, location) if own is None or number >= own.first]
     sizes = {stat.key: stat.size for stat in store.list(location.data)}  # after the records, which are written last
     segments, damaged = {}, {}
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="log-records") as pool:
@@ -62,7 +74,7 @@ def load_contents(store: Store, location: SeriesLocation, known: Contents | None
                 damaged[number] = f"log segment {number} " + ("is missing" if size is None else "has the wrong size")
             else:
                 segments[number] = found
-    return Contents(series, segments, damaged, covered)
+    return Contents(series, segments, damaged, covered, own)
 
 
 def _load(store: Store, location: SeriesLocation, number: int) -> Stored[LogSegment] | ArtifactError:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from strongroom.archive.load import REMEDY, Stored, load_segment, load_series
+from strongroom.archive.load import REMEDY, Stored, load_segment, load_series, load_trimmed
 from strongroom.archive.location import SeriesLocation
 from strongroom.archive.packing import unpack_index
-from strongroom.archive.records import LogSegment, SegmentIndex
+from strongroom.archive.records import LogSegment, SegmentIndex, Series
 from strongroom.artifact.segments.codec import Opener, compression, most_stored
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
 from strongroom.storage import Store
@@ -26,6 +26,10 @@ class SegmentReader:
         self._store = store
         self._location = location
         self._opener = Opener(identities, f"log archive {location.prefix}")
+
+    def series(self) -> Series:
+        """The record of the series. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
+        return load_series(self._store, self._location).record
 
     def segments(self, first: int, stop: int) -> Iterator[LogSegment]:
         """Yield the records of segments ``first`` to before ``stop``, each verified against the one before it.
@@ -53,6 +57,9 @@ class SegmentReader:
             pool.shutdown(cancel_futures=True)
 
     def _before(self, first: int) -> tuple[str, str]:
+        trimmed = load_trimmed(self._store, self._location.log)
+        if trimmed is not None and (trimmed.series, trimmed.first) == (self._location.number, first):
+            return trimmed.begin, trimmed.previous
         if first:
             segment = load_segment(self._store, self._location, first - 1)
             return segment.record.end, segment.sha256

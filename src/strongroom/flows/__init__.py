@@ -26,7 +26,7 @@ from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.ends import find_database
-from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
+from strongroom.flows.policies.listing import PastRun, ScheduleState, list_runs, list_schedules, preview_runs
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -42,8 +42,9 @@ from strongroom.flows.policies.requests import (
 from strongroom.flows.records import change_cluster, change_record
 from strongroom.flows.recovery.decision import Recovery
 from strongroom.flows.recovery.plan import RecoveryPlan, decide_recovery, plan_recovery
+from strongroom.flows.recovery.search import SEARCHES, FoundEvent, Search, search_log
 from strongroom.flows.recovery.window import RecoveryWindow, show_window
-from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
+from strongroom.flows.retention.holds import list_holds
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
 from strongroom.flows.retention.protection import Overview, show_protection
@@ -52,19 +53,23 @@ from strongroom.flows.site import Site, open_site
 __all__ = [
     "CHORES",
     "RETENTION",
+    "SEARCHES",
     "Chore",
     "ChoreRunner",
     "DeletePlan",
     "Engine",
+    "FoundEvent",
     "Monitor",
     "Outlook",
     "Overview",
+    "PastRun",
     "PlannedEffect",
     "Recovery",
     "RecoveryPlan",
     "RecoveryWindow",
     "RestorePlan",
     "ScheduleState",
+    "Search",
     "Site",
     "Waiting",
     "attach_policy",
@@ -90,13 +95,13 @@ __all__ = [
     "find_marks",
     "find_owner",
     "find_policy",
-    "hold_backup",
     "host_problem",
     "is_reversible",
     "is_synced",
     "join_host",
     "level_of",
     "list_holds",
+    "list_runs",
     "list_schedules",
     "open_site",
     "pause_policy",
@@ -108,7 +113,6 @@ __all__ = [
     "plan_restore",
     "preview_runs",
     "refresh_instance",
-    "release_backup",
     "request_cancel",
     "request_cluster_backup",
     "request_host",
@@ -116,6 +120,7 @@ __all__ = [
     "request_remove_host",
     "resume_policy",
     "run_policy",
+    "search_log",
     "show_protection",
     "show_retention",
     "show_window",

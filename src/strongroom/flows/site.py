@@ -29,6 +29,8 @@ class Queue:
 
 SCHEDULES = "schedules"
 """Name of the chore that begins the runs of policies."""
+LOG_ARCHIVES = "log-archives"
+"""Name of the chore that keeps the log archives of policies running."""
 
 
 class Alarm:
@@ -68,6 +70,11 @@ class Site:
     def for_job(self, job_id: str) -> Site:
         """The site on behalf of the user who requested the job."""
         return self.on_behalf(self.secrets.held(job_id))
+
+    def follow_policies(self) -> None:
+        """Wake the chores that do what policies demand: a policy, a database or a job has changed."""
+        self.alarm.wake(SCHEDULES)
+        self.alarm.wake(LOG_ARCHIVES)
 
     def start(self, job: Job) -> None:
         """Start a job whose row is committed. Its steps get the caller's token, from memory."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from strongroom.datastores.postgresql.archive.access import connect_replication
 from strongroom.datastores.postgresql.archive.receiver import Target, WalReceiver
 from strongroom.datastores.postgresql.files.lsn import parse_lsn
@@ -12,7 +14,7 @@ from strongroom.datastores.protocol.logs import LogRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import Unsupported
 
-__all__ = ["SLOT", "find_cut", "find_start", "open_archiver", "precedes", "replay"]
+__all__ = ["SLOT", "find_cut", "find_start", "open_archiver", "precedes", "release", "replay"]
 
 SLOT = "strongroom_log"
 _OLDEST = 15
@@ -36,6 +38,14 @@ def open_archiver(server: Server, request: LogRequest) -> WalReceiver:
         max_age=request.max_age,
     )
     return WalReceiver(target)
+
+
+def release(server: Server) -> None:
+    """See ``Logs``."""
+    if int(server.version.series) < _OLDEST:
+        return
+    with contextlib.closing(connect_replication(server)) as replication:
+        replication.drop_slot(SLOT)
 
 
 def precedes(first: str, second: str) -> bool:
