@@ -29,6 +29,10 @@ def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
     )
 
 
+def release(server: Server) -> None:
+    """See ``Logs.release``: a server keeps nothing for those who read its log."""
+
+
 def precedes(first: str, second: str) -> bool:
     """See ``Logs.precedes``."""
     return Position.parse(first).precedes(Position.parse(second))
