@@ -10,12 +10,14 @@ from strongroom.artifact import Positions
 from strongroom.datastores.innodb.archive import cut, start
 from strongroom.datastores.innodb.archive.receiver import LogReceiver
 from strongroom.datastores.innodb.binlog.pieces import Position
+from strongroom.datastores.innodb.replay import apply
 from strongroom.datastores.mariadb.binlog.dialect import MariaDBDialect
 from strongroom.datastores.mariadb.binlog.identity import find_identity
 from strongroom.datastores.mariadb.galera.lineage import ensure_lineage
+from strongroom.datastores.mariadb.replay.replica import MariaDBReplica
+from strongroom.datastores.mariadb.replay.rewrite import MariaDBRewriter
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
-from strongroom.errors import Unsupported
 
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
@@ -30,7 +32,7 @@ def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
 
 
 def release(server: Server) -> None:
-    """See ``Logs.release``: a server keeps nothing for those who read its log."""
+    """See ``Logs.release``. The server keeps nothing for an archive."""
 
 
 def precedes(first: str, second: str) -> bool:
@@ -49,5 +51,11 @@ def find_cut(target: Target, stretch: Stretch) -> Cut:
 
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
-    """See ``Logs.replay``."""
-    raise Unsupported("a restore to a moment is not available for MariaDB yet")
+    """See ``Logs.replay``. ``server`` has the keys of encrypted data."""
+    return apply.replay(
+        replay,
+        data_dir,
+        work_dir,
+        MariaDBRewriter(),
+        lambda folder: MariaDBReplica(version, data_dir, work_dir, folder, replay.profile, server),
+    )

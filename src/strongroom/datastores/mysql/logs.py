@@ -10,12 +10,14 @@ from strongroom.artifact import Positions
 from strongroom.datastores.innodb.archive import cut, start
 from strongroom.datastores.innodb.archive.receiver import LogReceiver
 from strongroom.datastores.innodb.binlog.pieces import Position
+from strongroom.datastores.innodb.replay import apply
 from strongroom.datastores.mysql.binlog.dialect import MySQLDialect
 from strongroom.datastores.mysql.binlog.identity import find_identity
+from strongroom.datastores.mysql.replay.replica import MySQLReplica
+from strongroom.datastores.mysql.replay.rewrite import MySQLRewriter
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import ensure_lineage
-from strongroom.errors import Unsupported
 
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
@@ -30,7 +32,7 @@ def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
 
 
 def release(server: Server) -> None:
-    """See ``Logs.release``: a server keeps nothing for those who read its log."""
+    """See ``Logs.release``. The server keeps nothing for an archive."""
 
 
 def precedes(first: str, second: str) -> bool:
@@ -50,4 +52,11 @@ def find_cut(target: Target, stretch: Stretch) -> Cut:
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
     """See ``Logs.replay``."""
-    raise Unsupported("a restore to a moment is not available for MySQL yet")
+    rewriter = MySQLRewriter()
+    return apply.replay(
+        replay,
+        data_dir,
+        work_dir,
+        rewriter,
+        lambda folder: MySQLReplica(version, data_dir, work_dir, folder, replay.profile, rewriter),
+    )

@@ -61,7 +61,8 @@ class LogReceiver:
     @property
     def durable(self) -> Head | None:
         """See ``Archiver``."""
-        return self._stream.durable if self._stream else self._head
+        stream = self._stream
+        return stream.durable if stream is not None else self._head
 
     @property
     def trouble(self) -> StrongroomError | None:
@@ -78,8 +79,9 @@ class LogReceiver:
     def stop(self) -> None:
         """See ``Archiver``."""
         self._stopped.set()
-        if self._stream is not None:
-            self._stream.stop()
+        stream = self._stream
+        if stream is not None:
+            stream.stop()
 
     def close(self) -> None:
         """Nothing is held after ``run``."""

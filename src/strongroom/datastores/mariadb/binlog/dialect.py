@@ -19,7 +19,7 @@ class MariaDBDialect:
     """See ``groups.Dialect``."""
 
     starts = frozenset({GTID})
-    payload = None
+    payload: int | None = None
     state = GTID_LIST
 
     def parse_start(self, header: Header, body: bytes) -> Start:
