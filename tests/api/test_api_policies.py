@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from strongroom.catalog import Policy, PolicyRun, Schedule
+from strongroom.catalog import Policy, PolicyRun, Schedule, now
 from strongroom.flows.policies.tick import begin_due_runs
 from support.site import Site, told
 
@@ -99,6 +100,41 @@ def test_schedules_show_what_runs_next_and_what_ran(site: Site) -> None:
     told(site.ask("DELETE", "/policies/gold"), 409, "conflict")
     act(site, {"detach": {"databases": ["orders"]}})
     assert site.get("/schedules") == {"schedules": []}
+
+
+def test_past_runs_are_listed_and_filtered(site: Site) -> None:
+    site.instance("orders")
+    site.instance("billing")
+    site.ask("POST", "/policies", {"policy": {**GOLD, "full": "every 6h"}})
+    site.ask("POST", "/policies", {"policy": {**GOLD, "name": "silver", "full": "every 6h"}})
+    act(site, {"attach": {"databases": ["orders"]}})
+    site.ask("POST", "/policies/silver/action", {"attach": {"databases": ["billing"]}})
+    run_chore(site)
+    site.end_jobs({"code": "Cancelled", "message": "a user cancelled it", "remedy": ""})
+    with site.control.catalog.write() as session:
+        first = session.query(PolicyRun).filter_by(database_id=site.get("/instances")["instances"][0]["id"]).one()
+        missed = {"id": "m", "outcome": "missed", "reason": "service down", "nominal": now() - timedelta(days=2)}
+        columns = {column.name: getattr(first, column.name) for column in PolicyRun.__table__.columns}
+        session.add(PolicyRun(**{**columns, **missed, "last": now() - timedelta(days=1), "count": 4, "backup_id": None}))
+    runs = site.get("/schedules/runs")["runs"]
+    assert [run["outcome"] for run in runs] == ["cancelled", "cancelled", "missed"]
+    assert {(run["database_name"], run["policy_name"]) for run in runs} == {("orders", "gold"), ("billing", "silver")}
+    assert runs[0]["backup_name"].startswith(runs[0]["database_name"])
+
+    def count(**query: Any) -> int:
+        return len(site.get("/schedules/runs", **query)["runs"])
+
+    assert (count(limit=1), count(outcome="missed"), count(outcome="failed"), count(policy="gold")) == (
+        1,
+        1,
+        0,
+        count(database="orders"),
+    )
+    assert count(since=(now() - timedelta(hours=30)).isoformat()) == 3, "of several in a row, the last counts"
+    assert count(since=(now() - timedelta(hours=3)).isoformat()) == 2
+    told(site.ask("GET", "/schedules/runs?database=nothing"), 404, "itemNotFound")
+    told(site.ask("GET", "/schedules/runs?policy=nothing"), 404, "itemNotFound")
+    told(site.ask("GET", "/schedules/runs?outcome=odd"), 400, "badRequest")
 
 
 def test_a_policy_whose_time_zone_does_not_exist_any_more_hides_no_other(site: Site) -> None:

@@ -339,6 +339,29 @@ def test_a_policy_is_sent_as_it_was_given(run: Run, canned: Canned) -> None:
         assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [("policy", "attach", "gold", "--project", "p1"), ("--project", "p1", "policy", "attach", "gold")]
+)
+def test_a_policy_is_attached_to_a_named_project_only_after_a_confirmation(
+    run: Run, canned: Canned, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    shown = {"name": "gold", "settings": {}, "next_runs": [], "warnings": []}
+    canned.on("POST", "/v1.0/p1/policies/gold/action", (202, {}))
+    canned.on("GET", "/v1.0/p1/policies/gold", (200, {"policy": shown}))
+    asked = run(*words)
+    assert (asked.exit_code, canned.bodies("POST")) == (2, [])
+    assert "confirmation required" in asked.stderr and "--yes" in asked.stderr
+    assert run(*words, "--yes").exit_code == 0
+    assert run("policy", "attach", "gold", "orders", "--project", "p1").exit_code == 0
+    whole, one = canned.bodies("POST")
+    assert whole == {"attach": {"databases": [], "whole_project": True}}
+    assert one == {"attach": {"databases": ["orders"], "whole_project": False}}
+    monkeypatch.setenv("STRONGROOM_PROJECT", "p1")  # only a project on the command line is meant
+    refused = run("policy", "attach", "gold", "--yes")
+    assert refused.exit_code == 2 and "pass --whole-project" in refused.stderr
+    assert len(canned.bodies("POST")) == 2
+
+
 def test_the_next_runs_of_a_policy_fit_80_columns(run: Run, canned: Canned) -> None:
     times = [
         {"local": "2026-11-30 11:03 CET", "at": "2026-11-30T10:03:00.000Z", "kind": "incremental"},

@@ -106,6 +106,20 @@ def test_a_confirmation_names_what_was_seen(run: Run, canned: Canned) -> None:
     assert canned.bodies("POST") == [{"confirm": {"code": WAITING["code"]}}]
 
 
+def test_past_runs_are_listed(run: Run, canned: Canned) -> None:
+    missed = {
+        "database_name": "orders", "policy_name": "gold", "due": "2026-11-20T02:00:00Z", "last_due": "2026-11-23T02:00:00Z",
+        "count": 4, "kind": "full", "outcome": "missed", "reason": "service down", "attempts": 0, "by_hand": False,
+        "backup_name": "", "finished": "2026-11-23T09:00:00Z", "job_id": None,
+    }  # fmt: skip
+    canned.on("GET", "/schedules/runs", (200, {"runs": [missed]}))
+    listed = run("schedule", "runs", "orders", "--outcome", "missed", "--since", "2026-11-01", "--limit", "5").stdout
+    assert "2026-11-20 02:00:00 and 3 more until 2026-11-23 02:00:00" in listed and "service down" in listed
+    query = canned.asked[-1][2]
+    assert "database=orders" in query and "outcome=missed" in query and "limit=5" in query and "since=2026-11-01T00" in query
+    assert json.loads(run("schedule", "runs", "--format", "json").stdout)[0]["count"] == 4
+
+
 def test_removals_are_listed(run: Run, canned: Canned) -> None:
     removal = {"id": BACKUP["id"], "name": "old", "instance_name": "orders", "kind": "full", "stored_size": 1}
     rest = {"removed": SWEEP, "reason": "deleted by kim", "asked_by": "kim", "policy_changed_by": ""}

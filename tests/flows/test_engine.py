@@ -17,7 +17,8 @@ from dbos import DBOS, _dbos
 from dbos import _serialization as dbos_serialization
 from sqlalchemy import event, select
 
-from strongroom.catalog import Backup, Job, open_catalog
+from strongroom.api.service import serve
+from strongroom.catalog import Backup, Job, Policy, open_catalog
 from strongroom.catalog.find import find_job
 from strongroom.errors import ConfigurationError
 from strongroom.flows import Engine, Site, dbos_pace, open_site
@@ -202,6 +203,18 @@ def test_failure_is_a_result_with_a_reason(control: Site, engine: Engine, monkey
 def test_second_service_on_the_same_state_is_refused(control: Site, engine: Engine, place: Path) -> None:
     with pytest.raises(ConfigurationError, match="another strongroom serve"):
         Engine(make_control(place)).lock()
+
+
+def test_a_second_service_that_is_refused_declares_no_policies(control: Site, engine: Engine, place: Path) -> None:
+    settings = load(
+        service={"data_dir": place, "port": 0},
+        agent={"embedded": False},
+        policies={"gold": {"keep_last": 3, "full": "daily 02:00"}},
+    )
+    with pytest.raises(ConfigurationError, match="another strongroom serve"):
+        asyncio.run(serve(settings))
+    with control.catalog.read() as session:
+        assert session.scalars(select(Policy)).all() == []
 
 
 class Bomb:

@@ -30,6 +30,7 @@ from strongroom.flows import Site, open_site
 from strongroom.flows.policies import ends, tick
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.history import forget_runs
+from strongroom.flows.policies.listing import list_schedules
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -41,6 +42,8 @@ from strongroom.flows.policies.requests import (
     update_policy,
 )
 from strongroom.flows.policies.tick import begin_due_runs
+from strongroom.flows.retention.protection import show_protection
+from strongroom.identity import asker
 from strongroom.protection.policy import PolicySpec
 from strongroom.sections.policies import DeclaredPolicy
 from strongroom.settings import load
@@ -367,6 +370,19 @@ def test_a_clock_that_was_a_year_ahead_does_not_stop_backups(world: World) -> No
     world.end(job)
 
 
+def test_a_run_of_a_wrong_clock_does_not_hide_later_ones(world: World) -> None:
+    world.at = now() - 2 * HOUR
+    begin_with_full(world, incremental="every 1h", attempts=1)
+    world.at += 365 * DAY
+    world.end(world.tick()[0])
+    world.at -= 365 * DAY
+    world.tick(HOUR)
+    world.end(world.tick(HOUR)[0], "disk full")
+    with world.site.catalog.read() as session:
+        (state,) = list_schedules(session, "p")
+    assert state.last_run is not None and state.last_run.outcome == "failed"
+
+
 def test_a_clock_that_is_set_back_repeats_no_run(world: World) -> None:
     begin_with_full(world, incremental="every 1h")
     for _ in range(3):
@@ -411,13 +427,16 @@ def test_resume_counts_from_now(world: World) -> None:
 
 def test_a_run_by_hand_is_in_addition_to_the_schedule(world: World) -> None:
     begin_with_full(world, full="every 4h", incremental="every 1h")
+    user = asker.set("kim")
     run, job = run_policy(world.site, "p", "gold", "orders", "full")
-    assert run.by_hand
+    asker.reset(user)
+    assert (run.by_hand, job.asked_by) == (True, "kim")
     world.end(job, "disk full")
     assert world.incidents() == {}
     _, job = run_policy(world.site, "p", "gold", "orders")
     assert world.end(job).kind == "incremental"
-    assert len(world.tick(HOUR)) == 1
+    (job,) = world.tick(HOUR)
+    assert job.asked_by == "policy gold"
 
 
 def test_attachments(world: World) -> None:
@@ -576,6 +595,82 @@ def test_a_run_that_is_refused_at_once_fails_and_is_tried_again(world: World) ->
     assert (run.outcome, run.attempts, run.policy_id) == ("failed", 3, policy.id)
     assert "Quota exceeded" in run.reason
     assert world.incidents() == {"failing": True}
+
+
+def test_a_schedule_without_its_time_zone_opens_an_incident_until_it_can_be_evaluated(world: World) -> None:
+    world.at = now()
+    gold = begin_with_full(world, incremental="every 1h", time_zone="Europe/Vienna")
+    (job,) = world.tick(HOUR)
+
+    def set_zone(name: str) -> None:
+        with world.site.catalog.write() as session:
+            policy = session.get_one(Policy, gold.id)
+            policy.document = {**policy.document, "time_zone": name}
+
+    set_zone("Mars/Base")
+    world.end(job, "disk full")  # when the next attempt may begin is not known
+    assert (world.runs()[-1], world.incidents()) == (("incremental", "failed"), {"failing": True})
+    assert world.tick(HOUR) == world.tick(HOUR) == []
+    assert world.incidents() == {"failing": True, "schedule stopped": True}
+    (incident,) = [row for row in world.all(Incident) if row.condition == "schedule stopped"]
+    assert incident.detail == "no run of policy gold begins: there is no time zone 'Mars/Base'"
+    assert "strongroom policy update gold" in incident.remedy and "tzdata" in incident.remedy
+    (status,) = show_protection(world.site, "p").databases
+    assert "no run begins" in next(finding.message for finding in status.conditions if finding.condition == "failing")
+    set_zone("Europe/Vienna")
+    (job,) = world.tick(MINUTE)
+    world.end(job)
+    assert world.runs()[-2:] == [("incremental", "missed 1: schedule stopped"), ("incremental", "succeeded")]
+    assert world.incidents() == {"failing": False, "schedule stopped": False}
+
+
+@pytest.mark.parametrize("how", ["update", "detach"])
+def test_the_incident_of_a_stopped_schedule_ends_with_the_schedule(world: World, how: str) -> None:
+    gold = begin_with_full(world, incremental="every 1h")
+    with world.site.catalog.write() as session:
+        policy = session.get_one(Policy, gold.id)
+        policy.document = {**policy.document, "time_zone": "Mars/Base"}
+    world.tick(HOUR)
+    assert world.incidents() == {"schedule stopped": True}
+    if how == "update":
+        update_policy(world.site, "p", "gold", {"time_zone": "UTC"})
+    else:
+        detach_policy(world.site, "p", "gold", ["orders"])
+        world.tick()
+    assert world.incidents() == {"schedule stopped": False}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("update", "schedule changed"), ("declare", "schedule changed"), ("resume", "paused"), ("detach", "policy detached"),
+     ("replace", "policy detached"), ("delete", "policy detached")],
+)  # fmt: skip
+def test_a_due_run_that_waits_when_its_schedule_changes_is_recorded(world: World, how: str, reason: str) -> None:
+    world.at = now() - HOUR
+    begin_with_full(world, full="every 1h", spread="12h")  # so it waits for its place in the spread
+    world.at = now() + MINUTE
+    match how:
+        case "update":
+            update_policy(world.site, "p", "gold", {"full": "every 2h"})
+        case "declare":
+            with world.site.catalog.write() as session:
+                session.query(Policy).one().declared = True
+            declared = DeclaredPolicy(keep_last=3, full="every 2h", spread="12h", project="p")
+            object.__setattr__(world.site.settings, "policies", {"gold": declared})
+            declare_policies(world.site)
+        case "resume":
+            pause_policy(world.site, "p", "gold", reason="the storage is moved")
+            resume_policy(world.site, "p", "gold")
+        case "replace":
+            world.add_policy("silver", full="every 2h")
+        case _:
+            detach_policy(world.site, "p", "gold", ["orders"])
+            if how == "delete":
+                delete_policy(world.site, "p", "gold")
+    assert world.tick() == []
+    assert world.runs()[-1] == ("full", f"missed 1: {reason}")
+    if how in ("update", "resume"):
+        assert world.all(Schedule)[0].full_owed
 
 
 def test_an_error_in_one_schedule_stops_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from strongroom.artifact import Label, Location, load_label, put_label
-from strongroom.catalog import Backup, Job, open_catalog
+from strongroom.catalog import Backup, Hold, Job, open_catalog
 from strongroom.catalog.find import find_job
-from strongroom.errors import Cancelled, StorageDenied, StorageNotFound
+from strongroom.errors import Cancelled, Protected, StorageDenied, StorageNotFound
 from strongroom.flows import Site, open_site
 from strongroom.flows.chores.sweep import SWEEP
 from strongroom.flows.kinds import rebuild as rebuilding
-from strongroom.flows.kinds.label import change_backup, store_labels
+from strongroom.flows.kinds.deletion import request_delete_backup
+from strongroom.flows.kinds.label import change_backup, hold_backup, release_backup, store_labels
 from strongroom.flows.kinds.rebuild import rebuild, request_rebuild
 from strongroom.settings import load
 from strongroom.storage import Stat, Store, open_store
@@ -94,6 +96,45 @@ def test_names_and_protection_survive_the_catalog(place: Path, deletable: bool) 
     third = open_control(place / "c")
     run(third, request_rebuild(third, "p"))
     assert (backup(third).name, backup(third).protected) == ("monday", True)
+
+
+def test_holds_survive_the_catalog(place: Path) -> None:
+    control = open_control(place / "a")
+    store = control.stores.default
+    write_artifact(store, HERE, b"data", name="monday", project="p")
+    run(control, request_rebuild(control, "p"))
+    jobs: list[Job] = []
+    control.queue.start = jobs.append
+    until = datetime(2099, 1, 1, tzinfo=UTC)
+    hold_backup(control, "p", HERE.id, reason="audit 2026", until=until)
+    asyncio.run(store_labels(control, jobs[-1].id))
+
+    other = open_control(place / "b")
+    assert run(other, request_rebuild(other, "p", dry_run=True)).output["backups"][0]["held"] is True
+    run(other, request_rebuild(other, "p"))
+    with other.catalog.read() as session:
+        hold = session.get_one(Hold, HERE.id)
+        assert (hold.reason, hold.until, hold.created) == ("audit 2026", until, control_hold(control).created)
+    with pytest.raises(Protected, match="held until 2099-01-01 00:00 UTC: audit 2026"):
+        request_delete_backup(other, "p", HERE.id)
+
+    # the daily sweep repairs a label that its job could not store
+    hold_backup(control, "p", HERE.id, reason="court order")
+    SWEEP.run(control)
+    label = load_label(store, HERE)
+    assert label is not None and label.hold is not None
+    assert (label.hold.reason, label.hold.until) == ("court order", None)
+    release_backup(control, "p", HERE.id)
+    asyncio.run(store_labels(control, jobs[-1].id))
+    third = open_control(place / "c")
+    run(third, request_rebuild(third, "p"))
+    with third.catalog.read() as session:
+        assert session.get(Hold, HERE.id) is None
+
+
+def control_hold(control: Site) -> Hold:
+    with control.catalog.read() as session:
+        return session.get_one(Hold, HERE.id)
 
 
 class Many(Wrapped):

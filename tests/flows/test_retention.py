@@ -28,10 +28,11 @@ from strongroom.catalog import (
     open_catalog,
 )
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
-from strongroom.flows import Site, hold_backup, open_site, undelete_backup
+from strongroom.flows import Site, open_site, undelete_backup
 from strongroom.flows.chores.retention import read_stores, retain
 from strongroom.flows.jobs import new_job, request_cancel
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
+from strongroom.flows.kinds.label import hold_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.flows.policies.requests import attach_policy, create_policy, delete_policy, detach_policy, update_policy
@@ -567,6 +568,77 @@ def test_a_clock_that_jumps_stops_everything_until_it_is_right_again(chains: Wor
     assert chains.incidents == {}
 
 
+@dataclass
+class Clock:
+    """The clock of a host."""
+
+    boot: str
+    elapsed: float = 1000.0
+    wall: float = TODAY.timestamp() + 300
+
+    def let_pass(self, seconds: float) -> None:
+        self.elapsed += seconds
+        self.wall += seconds
+
+    def read(self) -> clocks.Reading:
+        return clocks.Reading(self.boot, self.elapsed, self.wall)
+
+
+def test_each_control_plane_has_its_own_clock(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Clock("first", 1000), Clock("second", 90_000)
+
+    def tick(clock: Clock) -> str:
+        monkeypatch.setattr("strongroom.flows.chores.retention.read_clocks", clock.read)
+        chains.site.watch.ticked = None  # the other one is another process
+        retain(chains.site)
+        return chains.site.watch.jump
+
+    for clock in (first, second):
+        assert tick(clock) == ""
+    for clock in (first, second):
+        clock.let_pass(300)
+    first.wall += 365 * 86400
+    assert "went forward by 365 days" in tick(first), "also if the other one was the last to read its clock"
+    assert tick(second) == "", "its clock is right"
+    first.wall -= 365 * 86400
+    second.wall -= 3600
+    assert "went back by 60 minutes" in tick(second)
+    assert tick(first) == ""
+
+
+def test_a_control_plane_that_is_behind_another_one_removes_nothing(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, ahead = Clock("first"), Clock("ahead", 10)
+    ahead.wall += 5 * 86400  # nothing shows that it is wrong when its service starts
+
+    def tick(clock: Clock) -> str:
+        monkeypatch.setattr("strongroom.flows.chores.retention.read_clocks", clock.read)
+        monkeypatch.setattr("strongroom.flows.retention.outlook.read_clocks", clock.read)
+        retain(chains.site)
+        return chains.site.watch.jump
+
+    assert tick(first) == tick(ahead) == ""
+    first.let_pass(300)
+    assert "is behind that of another control plane by 4 days" in tick(first)
+    waiting = show_retention(chains.site, "p", "orders").waiting
+    assert waiting is not None
+    confirm_retention(chains.site, "p", "orders", waiting.code, is_admin=True)
+    first.let_pass(300)
+    assert tick(first) == ""
+
+
+def test_two_control_planes_count_the_same_time_once(chains: World) -> None:
+    first, second = Clock("first"), Clock("second")
+    last: dict[str, clocks.Reading] = {}
+    for _ in range(5):
+        for clock in (first, second):
+            with chains.site.catalog.write() as session:
+                clocks.count_served(session, last.get(clock.boot), clock.read())
+            last[clock.boot] = clock.read()
+            clock.let_pass(300)
+    with chains.site.catalog.read() as session:
+        assert clocks.read_served(session) == 4 * 300
+
+
 def test_the_grace_period_counts_only_while_the_service_runs(chains: World) -> None:
     retain(chains.site)
     with chains.site.catalog.write() as session:
@@ -595,6 +667,66 @@ def test_what_cannot_be_deleted_is_tried_again_after_a_day(chains: World) -> Non
     assert chains.left == {"full1", "full2", "inc2"}
     chains.turn()
     assert chains.incidents == {}
+
+
+def test_a_database_whose_rules_cannot_be_applied_has_an_incident_and_stops_no_other(
+    chains: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chains.site.catalog.write() as session:
+        session.add(
+            Instance(
+                id="billing",
+                project="p",
+                name="billing",
+                host="db1",
+                datastore="mariadb",
+                series="10.11",
+                flavor="d1",
+                volume_size=1,
+            )
+        )
+    for days in (3, 2, 1):
+        chains.add(f"billing{days}", days, instance_id="billing")
+    policy = chains.add_policy("silver", attach=False, keep_last=0, keep_daily=1, time_zone="Europe/Vienna")
+    attach_policy(chains.site, "p", "silver", ["billing"])
+
+    def set_zone(name: str) -> None:
+        with chains.site.catalog.write() as session:
+            row = session.get_one(Policy, policy.id)
+            row.document = {**row.document, "time_zone": name}
+
+    set_zone("Mars/Base")
+    retain(chains.site)
+    assert chains.marked == GONE
+    assert chains.incidents == {"retention failed": "retention removes nothing: there is no time zone 'Mars/Base'"}
+    read_stores(chains.site)
+    assert {row.name for row in show_protection(chains.site, "p").databases} == {"orders", "billing"}
+    set_zone("Europe/Vienna")
+    chains.site.watch.everything = None
+    retain(chains.site)
+    assert chains.marked == GONE | {"billing3", "billing2"}
+    assert chains.incidents == {}
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(turn, "find_brake", fail)
+    chains.age()
+    retain(chains.site)
+    assert set(chains.incidents) == {"retention failed"}
+
+
+def test_marks_stay_while_an_incident_is_open(chains: World) -> None:
+    chains.add_policy("iron", attach=False, keep_last=2, max_chain=2)
+    assert chains.turn() == []
+    before = {mark.backup_id: mark.sweep_at for mark in chains.read(Expiration)}
+    with chains.site.catalog.write() as session:
+        row = session.get_one(Backup, "inc0")
+        row.status, row.fault, row.updated = "DELETE_FAILED", {"message": "the object is locked"}, now()
+    for _ in range(2):
+        assert take_turn(chains.site, "orders") == []
+        assert {mark.backup_id: mark.sweep_at for mark in chains.read(Expiration)} == before
+        assert list(chains.incidents) == ["not deletable"]
 
 
 def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
@@ -733,6 +865,19 @@ def test_status_follows_from_the_store_and_from_verifications(world: World) -> N
     read_stores(world.site)
     assert "damaged" not in world.incidents
     assert status(world).state in ("unverified", "protected")
+
+
+def test_the_age_limit_of_a_status_follows_from_the_schedules(world: World) -> None:
+    def find_limit() -> int | None:
+        return show_protection(world.site, "p").databases[0].max_age
+
+    world.add("done", 1)
+    world.add_policy(incremental="hourly", not_between=["08:00-18:00"])
+    assert find_limit() == 13 * 3600, "from 07:00 to 18:00, and two hours"
+    world.add("failed", 0.5, status="FAILED")
+    with world.site.catalog.write() as session:
+        session.get_one(Backup, "failed").started = TODAY - 30 * DAY
+    assert find_limit() == 13 * 3600, "the duration of a failed backup does not count"
 
 
 def test_status_is_late_though_jobs_succeed_and_unknown_without_the_store(world: World) -> None:

@@ -8,7 +8,24 @@ from typing import Any
 import pytest
 
 from strongroom.errors import InvalidRequest
-from strongroom.protection.policy import MOST_LINKS, PolicySpec
+from strongroom.protection.policy import MOST_LINKS, STORED, PolicySpec
+
+
+@pytest.mark.parametrize("name", ["localtime", "posixrules", "Factory", "posix/Europe/Vienna", "right/UTC", "Mars/Base", ""])
+def test_only_iana_names_of_time_zones_are_accepted(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="time zone") as refused:
+        PolicySpec(keep_last=1, time_zone=name)
+    assert "IANA name" in refused.value.remedy
+    stored = PolicySpec.model_validate({"keep_last": 1, "time_zone": name}, context=STORED)
+    assert stored.time_zone == name
+
+
+@pytest.mark.parametrize("nothing", [0, "0", "0s", "0d"])
+def test_every_rule_can_be_turned_off_with_0(nothing: Any) -> None:
+    spec = PolicySpec.model_validate({"keep_daily": 3, "keep_within": nothing, "max_age": nothing, "keep_hourly": 0})
+    assert (spec.keep_within, spec.max_age, spec.rules.hourly) == (timedelta(0), timedelta(0), 0)
+    with pytest.raises(InvalidRequest, match="the policy keeps nothing"):
+        PolicySpec.model_validate({"keep_daily": 0, "keep_within": nothing})
 
 
 def test_json_accepts_the_text_that_users_write() -> None:

@@ -54,7 +54,9 @@ class JobView(View):
     instance_name: str
     backup_id: str | None
     backup_name: str = Field(description="Empty if it concerns no backup.")
-    asked_by: str = Field(description="The user who requested it; empty if the service started it.")
+    asked_by: str = Field(
+        description="The user who requested it, or the policy that scheduled it (`policy gold`); empty: the service."
+    )
     cluster_id: str | None
     phase: str
     done: int

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import httpx
 import structlog
-import uvicorn
+from uvicorn.config import Config
 
 from strongroom import __version__
 from strongroom.agent import Agent, AgentClient, store_gid
@@ -62,7 +62,6 @@ async def serve(settings: Settings) -> None:
     agent = Agent(settings) if settings.agent.embedded else None
     store = open_store(settings.storage, settings.store_path, gid=store_gid(settings))
     control = open_site(settings, catalog, store, {settings.agent.name: _make_client_factory(agent)} if agent else {})
-    declare_policies(control)
     connect_hosts(control)
     engine = Engine(control)
     monitor = Monitor(control, engine)
@@ -71,6 +70,7 @@ async def serve(settings: Settings) -> None:
     if agent is not None:
         agent.on_change = monitor.wake
     await asyncio.to_thread(engine.lock)
+    await asyncio.to_thread(declare_policies, control)  # under the lock: a service that is refused must not change policies
     if agent is not None:
         await asyncio.to_thread(agent.start)
     try:
@@ -80,7 +80,7 @@ async def serve(settings: Settings) -> None:
         chores.start()
         host, port = bound.getsockname()[:2]
         server = Server(
-            uvicorn.Config(
+            Config(
                 create_app(control, method=method),
                 http=HttpProtocol,
                 lifespan="off",

@@ -150,3 +150,14 @@ class Covered(Part):
     number: int = Field(ge=-1, lt=MOST_SEGMENTS)
     record: str = Sha256
     time: Time
+
+
+class Trimmed(Part):
+    """Where an archive begins since retention has removed what was before: with segment ``first`` of ``series``."""
+
+    format: Literal[1] = FORMAT
+    series: int = Field(ge=0, lt=MOST_SERIES)
+    first: int = Field(ge=0, lt=MOST_SEGMENTS)
+    begin: Position = Field(description="Where the segment begins.")
+    previous: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the record before it, as in the segment.")
+    at: Time = Field(description="When this was decided.")

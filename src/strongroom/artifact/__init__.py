@@ -20,7 +20,7 @@ from strongroom.artifact.foreign.reader import Contents, ForeignReader
 from strongroom.artifact.joined import artifact_url, joined_keys
 from strongroom.artifact.reader import Reader, open_artifact
 from strongroom.artifact.records.intent import Intent
-from strongroom.artifact.records.label import Label, delete_labels, load_label, put_label
+from strongroom.artifact.records.label import Label, LabelHold, delete_labels, load_label, put_label
 from strongroom.artifact.records.load import load_manifest, read_manifest
 from strongroom.artifact.records.location import ID_PATTERN, Location
 from strongroom.artifact.records.manifest import Codec, Collation, DamagedPage, Index, Manifest, Pages, Parent, Positions, Segment
@@ -63,6 +63,7 @@ __all__ = [
     "Index",
     "Intent",
     "Label",
+    "LabelHold",
     "Level",
     "Location",
     "Manifest",

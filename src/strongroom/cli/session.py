@@ -87,6 +87,8 @@ class Session:
 
     client: Client
     output: Output
+    named_project: str | None = None
+    """The project, if it is named on the command line."""
 
     def finish(self, job: str | None, wait: bool) -> dict[str, Any] | None:
         """With ``wait``, follow the job of a request and return its last view; otherwise print its id.
@@ -180,7 +182,9 @@ def command(
                     who["url"], who["project"], Credentials(who["username"], who["auth_password_file"], who["os_cloud"])
                 )
                 try:
-                    function(Session(client, Output(format, tuple(column or ()), wide, time)), **arguments)
+                    is_named = _is_given(context, "project") or _is_given(context.find_root(), "project")
+                    output = Output(format, tuple(column or ()), wide, time)
+                    function(Session(client, output, who["project"] if is_named else None), **arguments)
                 finally:
                     client.close()
 

@@ -26,7 +26,7 @@ from strongroom.flows.plans.deletion import DeletePlan, plan_delete_backup, plan
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.ends import find_database
-from strongroom.flows.policies.listing import ScheduleState, list_schedules, preview_runs
+from strongroom.flows.policies.listing import PastRun, ScheduleState, list_runs, list_schedules, preview_runs
 from strongroom.flows.policies.requests import (
     attach_policy,
     create_policy,
@@ -40,7 +40,11 @@ from strongroom.flows.policies.requests import (
     update_policy,
 )
 from strongroom.flows.records import change_cluster, change_record
-from strongroom.flows.retention.holds import hold_backup, list_holds, release_backup
+from strongroom.flows.recovery.decision import Recovery
+from strongroom.flows.recovery.plan import RecoveryPlan, decide_recovery, plan_recovery
+from strongroom.flows.recovery.search import SEARCHES, FoundEvent, Search, search_log
+from strongroom.flows.recovery.window import RecoveryWindow, show_window
+from strongroom.flows.retention.holds import list_holds
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
 from strongroom.flows.retention.protection import Overview, show_protection
@@ -49,16 +53,23 @@ from strongroom.flows.site import Site, open_site
 __all__ = [
     "CHORES",
     "RETENTION",
+    "SEARCHES",
     "Chore",
     "ChoreRunner",
     "DeletePlan",
     "Engine",
+    "FoundEvent",
     "Monitor",
     "Outlook",
     "Overview",
+    "PastRun",
     "PlannedEffect",
+    "Recovery",
+    "RecoveryPlan",
+    "RecoveryWindow",
     "RestorePlan",
     "ScheduleState",
+    "Search",
     "Site",
     "Waiting",
     "attach_policy",
@@ -69,6 +80,7 @@ __all__ = [
     "confirm_retention",
     "connect_hosts",
     "create_policy",
+    "decide_recovery",
     "declare_policies",
     "delete_policy",
     "describe_type",
@@ -83,13 +95,13 @@ __all__ = [
     "find_marks",
     "find_owner",
     "find_policy",
-    "hold_backup",
     "host_problem",
     "is_reversible",
     "is_synced",
     "join_host",
     "level_of",
     "list_holds",
+    "list_runs",
     "list_schedules",
     "open_site",
     "pause_policy",
@@ -97,10 +109,10 @@ __all__ = [
     "plan_delete_backup",
     "plan_delete_cluster",
     "plan_delete_instance",
+    "plan_recovery",
     "plan_restore",
     "preview_runs",
     "refresh_instance",
-    "release_backup",
     "request_cancel",
     "request_cluster_backup",
     "request_host",
@@ -108,8 +120,10 @@ __all__ = [
     "request_remove_host",
     "resume_policy",
     "run_policy",
+    "search_log",
     "show_protection",
     "show_retention",
+    "show_window",
     "stop_unknown_server",
     "undelete_backup",
     "unknown_servers",

@@ -32,6 +32,8 @@ class Scheduled:
     """Id of the run."""
     job: str
     """Id of the job: follows from run and attempt, so that the job exists only once."""
+    policy: str
+    """Name of the policy: it requests the job, unless a user runs the policy."""
 
 
 def new_job(
@@ -60,7 +62,7 @@ def new_job(
         cluster_id=cluster.id if cluster else None,
         backup_id=backup.id if backup else None,
         params=params,
-        asked_by=asker.get()[:255],
+        asked_by=(asker.get() or (f"policy {scheduled.policy}" if scheduled else ""))[:255],
     )
     session.add(job)
     session.flush()

@@ -12,14 +12,26 @@ _STEP = timedelta(days=1)
 """No zone changes its offset twice within a day."""
 
 
+_REMEDY = "Use an IANA name such as UTC, Europe/Vienna or America/New_York."
+_LOCAL_NAMES = frozenset({"localtime", "posixrules", "Factory"})
+"""Files beside the zones. Each host may define them differently."""
+_VARIANTS = ("posix/", "right/")
+"""Folders with copies of all zones; those in ``right/`` count leap seconds, unlike the clock."""
+
+
 def find_zone(name: str) -> ZoneInfo:
-    """The zone with this IANA name. Raises InvalidRequest."""
+    """The zone with this name. Raises InvalidRequest."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidRequest(
-            f"there is no time zone {name!r}", remedy="Use an IANA name such as UTC, Europe/Vienna or America/New_York."
-        ) from None
+        raise InvalidRequest(f"there is no time zone {name!r}", remedy=_REMEDY) from None
+
+
+def require_zone(name: str) -> None:
+    """Raise InvalidRequest unless the name is that of an IANA zone, which means the same on every host."""
+    if name in _LOCAL_NAMES or name.startswith(_VARIANTS):
+        raise InvalidRequest(f"{name!r} is not the IANA name of a time zone", remedy=_REMEDY)
+    find_zone(name)
 
 
 def read_wall(instant: datetime, zone: ZoneInfo) -> datetime:

@@ -12,8 +12,10 @@ _LONGEST = timedelta(days=36_525)
 
 
 def parse_duration(text: str) -> timedelta:
-    """Numbers with a unit (w, d, h, m, s), largest unit first. Raises InvalidRequest."""
+    """Numbers with a unit (w, d, h, m, s), largest unit first; ``0`` needs no unit. Raises InvalidRequest."""
     compact = text.strip().lower().replace(" ", "")
+    if compact == "0":
+        return timedelta(0)
     match = re.fullmatch("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _UNITS), compact)
     if not compact or match is None:
         raise InvalidRequest(f"{text!r} is not a duration", remedy="Write numbers with units, for example 7d, 26h, 1d12h or 90m.")

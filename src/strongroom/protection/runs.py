@@ -38,6 +38,9 @@ class Miss(StrEnum):
     BLACKOUT = "blackout"
     OVERLAP = "overlap"
     NOT_READY = "database not ready"
+    STOPPED = "schedule stopped"
+    CHANGED = "schedule changed"
+    DETACHED = "policy detached"
 
 
 @dataclass(frozen=True, slots=True)

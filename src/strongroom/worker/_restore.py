@@ -114,7 +114,8 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     notices = require_fit(profile, target, newest)
     placement = get(spec.server.datastore).placement
     places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
-    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
+    follows = job.replay is not None
+    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server, log_follows=follows)
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
     if job.replay is not None:
@@ -180,7 +181,14 @@ def open_readers(store: Store, job: RestoreJob | VerifyJob, manifests: Sequence[
 
 
 def restore_chain(
-    spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog, server: Server | None = None
+    spec: WorkerSpec,
+    readers: Readers,
+    version: Version,
+    target: Path,
+    events: EventLog,
+    server: Server | None = None,
+    *,
+    log_follows: bool = False,
 ) -> dict[str, Any]:
     """Extract and prepare in ``target``, for ``server``; a test restore has none."""
     chain = [reader.manifest for reader in readers]
@@ -189,7 +197,7 @@ def restore_chain(
     warnings = datastore.restores.find_differences(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restores.restore(version, links, target, spec.work_dir, events.phase, server)
+    restored = datastore.restores.restore(version, links, target, spec.work_dir, events.phase, server, log_follows=log_follows)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],

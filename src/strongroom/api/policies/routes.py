@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query, Response
+from pydantic import AwareDatetime
 from sqlalchemy import select
 
-from strongroom.api.http.caller import Caller, CallerDep, ControlDep, ListedDep, accepted, project_router, reply
+from strongroom.api.http.caller import MAX_PAGE, Caller, CallerDep, ControlDep, ListedDep, accepted, project_router, reply
 from strongroom.api.http.fields import Segment
 from strongroom.api.policies.requests import CreatePolicy, PolicyAction, UpdatePolicy
-from strongroom.api.policies.views import ManyPolicies, ManySchedules, OnePolicy, policy_views, schedule_view
+from strongroom.api.policies.views import (
+    ManyPolicies,
+    ManyRuns,
+    ManySchedules,
+    OnePolicy,
+    past_run_view,
+    policy_views,
+    schedule_view,
+)
 from strongroom.catalog import Policy
 from strongroom.errors import InvalidRequest
 from strongroom.flows import (
@@ -20,7 +29,9 @@ from strongroom.flows import (
     delete_policy,
     detach_policy,
     find_attachable,
+    find_owner,
     find_policy,
+    list_runs,
     list_schedules,
     pause_policy,
     resume_policy,
@@ -103,6 +114,33 @@ def schedules(
         key = find_attachable(session, caller.project, database).id if database is not None else None
         found = list_schedules(session, project, policy_id)
     return reply(ManySchedules(schedules=[schedule_view(state) for state in found if key in (None, state.database.id)]))
+
+
+@router.get("/schedules/runs", response_model=ManyRuns)
+def runs(
+    caller: CallerDep,
+    control: ControlDep,
+    project: ListedDep,
+    policy: Annotated[str | None, Query(description="Only of this policy: name or id.")] = None,
+    database: Annotated[str | None, Query(description="Only of this instance or cluster: id or unique name.")] = None,
+    outcome: Annotated[
+        Literal["running", "succeeded", "failed", "cancelled", "missed"] | None, Query(description="Only with this outcome.")
+    ] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Only those that were due since this time.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most this many.")] = MAX_PAGE,
+) -> Response:
+    """Extension: past runs of policies, also those that were missed, the one that was due last first."""
+    with control.catalog.read() as session:
+        found = list_runs(
+            session,
+            project,
+            policy_id=find_policy(session, caller.project, policy).id if policy is not None else None,
+            database_id=find_owner(session, caller.project, database).id if database is not None else None,
+            outcome=outcome,
+            since=since,
+            limit=limit,
+        )
+    return reply(ManyRuns(runs=[past_run_view(past) for past in found]))
 
 
 def _show(control: Site, caller: Caller, policy: str) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field, SkipValidation
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from strongroom.api.http.fields import View, format_iso
 from strongroom.catalog import Attachment, Policy, PolicyRun, now
 from strongroom.errors import InvalidRequest
-from strongroom.flows import ScheduleState, describe_type, find_database, preview_runs
+from strongroom.flows import PastRun, ScheduleState, describe_type, find_database, preview_runs
 from strongroom.protection.clock import find_zone
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.schedule import warn_about
@@ -88,6 +89,24 @@ class RunView(View):
     job_id: str | None
     backup_id: str | None
     finished: str | None
+
+
+class PastRunView(RunView):
+    """A run, with the names of what it concerns."""
+
+    project_id: str
+    database_id: str
+    database_name: str = Field(description="Empty if nothing is known of it any more.")
+    database_type: str = Field(description="instance or cluster.")
+    policy_id: str
+    policy_name: str = Field(description="Empty if it was deleted.")
+    backup_name: str = Field(description="Of the newest attempt; empty if there is none.")
+
+
+class ManyRuns(View):
+    """Reply with runs."""
+
+    runs: list[PastRunView]
 
 
 class ScheduleView(View):
@@ -179,19 +198,36 @@ def schedule_view(state: ScheduleState) -> ScheduleView:
 
 def run_view(run: PolicyRun | None) -> RunView | None:
     """One run."""
-    if run is None:
-        return None
-    return RunView(
-        id=run.id,
-        due=format_iso(run.nominal) or "",
-        last_due=format_iso(run.last) or "",
-        count=run.count,
-        kind=run.kind,
-        outcome=run.outcome,
-        reason=run.reason,
-        by_hand=run.by_hand,
-        attempts=run.attempts,
-        job_id=run.job_id,
-        backup_id=run.backup_id,
-        finished=format_iso(run.finished),
+    return RunView(**_run_fields(run)) if run is not None else None
+
+
+def past_run_view(past: PastRun) -> PastRunView:
+    """One run, with names."""
+    run, database = past.run, past.database
+    return PastRunView(
+        **_run_fields(run),
+        project_id=run.project,
+        database_id=run.database_id,
+        database_name=database.name if database is not None else "",
+        database_type=describe_type(database) if database is not None else "",
+        policy_id=run.policy_id,
+        policy_name=past.policy_name,
+        backup_name=past.backup_name,
     )
+
+
+def _run_fields(run: PolicyRun) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "due": format_iso(run.nominal) or "",
+        "last_due": format_iso(run.last) or "",
+        "count": run.count,
+        "kind": run.kind,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "by_hand": run.by_hand,
+        "attempts": run.attempts,
+        "job_id": run.job_id,
+        "backup_id": run.backup_id,
+        "finished": format_iso(run.finished),
+    }

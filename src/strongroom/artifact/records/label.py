@@ -1,4 +1,4 @@
-"""What people changed on a backup after it was taken: its name and its protection. Immutable objects, stored with the artifact.
+"""What users changed on a backup after it was taken: its name, its protection, a hold. Immutable objects beside the artifact.
 
 The newest counts. The catalog decides while it exists; these are for the day when it is lost. See ``docs/artifact.md``.
 """
@@ -20,14 +20,25 @@ from strongroom.storage import Store
 log = structlog.get_logger()
 
 
+class LabelHold(Part):
+    """A hold: a user keeps the backup."""
+
+    reason: str = Field(min_length=1)
+    held_by: str = ""
+    since: AwareDatetime
+    until: AwareDatetime | None = None
+    """The hold ends at this time; null: when it is released."""
+
+
 class Label(Part):
-    """Name and protection of a backup."""
+    """Name, protection and hold of a backup."""
 
     format: Literal[1] = 1
     id: str
     container: str
     name: str = Field(min_length=1, max_length=255)
     protected: bool = False
+    hold: LabelHold | None = None
     at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -66,7 +77,7 @@ def load_label(store: Store, location: Location) -> Label | None:
 
 
 def _is_same(one: Label, other: Label) -> bool:
-    return (one.name, one.protected) == (other.name, other.protected)
+    return one.model_copy(update={"at": other.at}) == other
 
 
 def _read(store: Store, location: Location, number: int) -> Label | None:

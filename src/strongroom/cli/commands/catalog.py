@@ -17,6 +17,7 @@ FOUND = [
     Column("Kind", "kind"),
     Column("Project", "project"),
     Column("Protected", "protected", rank=3),
+    Column("Held", "held", rank=4),
     Column("Location", "at"),
     Column("ID", "id"),
 ]
@@ -31,9 +32,9 @@ def rebuild(
 ) -> None:
     """Add all backups in the store that the catalog lacks, for example after the state directory was lost.
 
-    Safe to run again; existing entries are not changed. Names and protection of backups are in the store. Not in the store are
-    instances (restore them from their backups, or adopt them), their names and protection, registered and imported backups,
-    backup strategies, quotas and jobs.
+    Safe to run again; existing entries are not changed. Names, protection and holds of backups are in the store. Not in the
+    store are instances (restore them from their backups, or adopt them), their names and protection, registered and imported
+    backups, backup strategies, quotas and jobs.
     """
     requested: dict[str, Any] = {"dry_run": dry_run} | ({"container": container} if container else {})
     reply = session.client.post("catalog", "rebuild", json={"rebuild": requested})

@@ -32,6 +32,10 @@ def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
     )
 
 
+def release(server: Server) -> None:
+    """See ``Logs.release``. The server keeps nothing for an archive."""
+
+
 def precedes(first: str, second: str) -> bool:
     """See ``Logs.precedes``."""
     return Position.parse(first).precedes(Position.parse(second))

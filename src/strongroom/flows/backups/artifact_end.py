@@ -18,7 +18,7 @@ from strongroom.artifact import (
     require_container,
     require_known_manifest,
 )
-from strongroom.catalog import Backup, Job
+from strongroom.catalog import Backup, Hold, Job
 from strongroom.catalog.find import find_job
 from strongroom.errors import ArtifactMissing, HostSilent, ManifestInvalid, StorageDenied, StorageError, StorageFull
 from strongroom.flows import outcomes
@@ -79,8 +79,9 @@ def _complete(site: Site, job_id: str, store: Store, manifest: Manifest, sha256:
         _require_own(row, manifest)
         require_known_manifest(manifest, sha256, job.output.get("manifest_sha256"))
         outcomes.complete_backup(row, manifest, sha256, url, job.output.get("reason") or row.reason)
-        is_changed = row.protected or row.name != manifest.name
-    warnings = [seal_backup(site, store, manifest.location, sha256), _label_backup(store, row) if is_changed else None]
+        hold = session.get(Hold, row.id)
+        is_changed = row.protected or row.name != manifest.name or hold is not None
+    warnings = [seal_backup(site, store, manifest.location, sha256), _label_backup(store, row, hold) if is_changed else None]
     if any(warnings):
         with site.catalog.write() as session:
             job = find_job(session, None, job_id)
@@ -88,13 +89,13 @@ def _complete(site: Site, job_id: str, store: Store, manifest: Manifest, sha256:
     return True
 
 
-def _label_backup(store: Store, backup: Backup) -> str | None:
-    """Store the label of a backup that was renamed or protected before it was complete. Why that failed, for people."""
+def _label_backup(store: Store, backup: Backup, hold: Hold | None) -> str | None:
+    """Store the label of a backup that was renamed, protected or held before it was complete. Returns why that failed."""
     try:
-        store_label(store, backup)
+        store_label(store, backup, hold)
     except StorageError as error:
         log.warning("cannot store the label of a backup", backup=backup.id, reason=error.message)
-        return f"its name and its protection are only in the catalog: {error.message}"
+        return f"its name, protection and hold are only in the catalog: {error.message}"
     return None
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from strongroom.catalog import now
-from strongroom.errors import StrongroomError
+from strongroom.errors import JobError, StrongroomError
 from strongroom.flows.chores.chore import Chore
-from strongroom.flows.retention.clocks import Reading, add_served, find_jump, keep_reading, load_reading, read_clocks
+from strongroom.flows.retention.clocks import Reading, count_served, find_jump, keep_reading, load_readings, read_clocks
 from strongroom.flows.retention.facts import refresh_facts
 from strongroom.flows.retention.protection import note_incidents
-from strongroom.flows.retention.turn import find_work, sweep_imported, take_turn
+from strongroom.flows.retention.turn import find_work, report_failure, sweep_imported, take_turn
 from strongroom.flows.retention.watch import EVERYTHING, list_databases, note_look
 from strongroom.flows.site import Site
 
@@ -29,8 +30,15 @@ def retain(site: Site) -> float:
     for database_id in find_work(site, databases):
         try:
             take_turn(site, database_id, jump=jump)
+        except DBAPIError:
+            raise
         except StrongroomError as error:
             log.warning("retention of a database failed", database=database_id, error=error.code, reason=error.message)
+            report_failure(site, database_id, error)
+        except Exception:
+            log.exception("retention of a database failed", database=database_id)
+            defect = JobError("unexpected error; see the log of the service", remedy="This is a defect: report it with the log.")
+            report_failure(site, database_id, defect)
     if not jump:
         sweep_imported(site)
     note_look(watch, at, everything=everything)
@@ -50,9 +58,8 @@ def _count_time(site: Site, reading: Reading) -> str:
     last = site.watch.ticked
     site.watch.ticked = reading
     with site.catalog.write() as session:
-        if last is not None and last.boot == reading.boot:
-            add_served(session, reading.elapsed - last.elapsed)
-        jump = find_jump(load_reading(session), reading)
+        count_served(session, last, reading)
+        jump = find_jump(load_readings(session), reading)
         if not jump:
             keep_reading(session, reading)
     site.watch.jump = jump

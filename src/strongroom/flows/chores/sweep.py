@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from strongroom.artifact import Location, sweep_orphans
-from strongroom.catalog import Backup, Job
+from strongroom.catalog import Backup, Hold, Job
 from strongroom.errors import StorageError, StrongroomError
+from strongroom.flows.archives.retention import sweep_logs
 from strongroom.flows.backups.artifact_end import finish_left
 from strongroom.flows.backups.labels import store_label
 from strongroom.flows.chores.chore import DAY, Chore
@@ -47,6 +48,7 @@ def _sweep(site: Site) -> float | None:
             log.warning("could not sweep the store", error=error.code, reason=error.message)
     finish_failed(site)
     _store_labels(site)
+    sweep_logs(site)
     log.info("swept the stores", orphans=swept)
     presence = site.agents.presence
     new = [host for host in site.agents.names if presence.may_write(host) and not presence.cause(host)]
@@ -54,17 +56,20 @@ def _sweep(site: Site) -> float | None:
 
 
 def _store_labels(site: Site) -> None:
-    """Store the protection of backups whose job for it failed, or that were protected by an earlier version."""
+    """Store the protection and the holds of backups whose job for it failed, or that were running or of an earlier version."""
     if site.settings.storage.by_token:
         return
     with site.catalog.read() as session:
-        protected = select(Backup).where(Backup.protected, Backup.status == "COMPLETED", Backup.source.is_(None))
-        rows = list(session.scalars(protected))
-    for row in rows:
+        own = (Backup.status == "COMPLETED", Backup.source.is_(None))
+        kept = select(Backup, Hold).outerjoin(Hold, Hold.backup_id == Backup.id)
+        rows = session.execute(kept.where(*own, or_(Backup.protected, Hold.backup_id.is_not(None)))).all()
+    for row, hold in rows:
         try:
-            store_label(site.stores.holding(row), row)
+            store_label(site.stores.holding(row), row, hold)
         except StrongroomError as error:
-            log.warning("cannot store the protection of a backup", backup=row.id, error=error.code, reason=error.message)
+            log.warning(
+                "cannot store the protection and the hold of a backup", backup=row.id, error=error.code, reason=error.message
+            )
 
 
 def finish_failed(site: Site) -> None:

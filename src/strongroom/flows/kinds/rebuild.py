@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.artifact import Location, Manifest, Problem, artifact_url, list_artifacts, read_manifest, require_container
-from strongroom.catalog import Backup, Job
+from strongroom.catalog import Backup, Hold, Job
 from strongroom.catalog.find import find_job, unfinished_jobs
 from strongroom.errors import ArtifactMissing, Busy, Cancelled, StorageError, StorageNotFound
 from strongroom.flows import outcomes
@@ -79,6 +79,7 @@ class _Search:
         self._parents: dict[str, Manifest] = {}
         self._seen: set[str] = set()
         self._doubtful: dict[str, Location] = {}
+        self._holds: dict[str, Hold] = {}
         self._added: list[dict[str, Any]] = []
         self._problems: list[dict[str, Any]] = []
         self._next_progress = 0.0
@@ -127,9 +128,11 @@ class _Search:
             for row in rows:
                 if row.id in known:
                     continue
-                self._added.append(_describe(row))
+                hold = self._holds.pop(row.id, None)
+                self._added.append(_describe(row, hold))
                 if not self._dry:
                     session.add(row)
+                    session.add_all([hold] if hold is not None else [])
 
     def _show_progress(self) -> None:
         """Show in the job how many backups were found, once a second. Raises Cancelled."""
@@ -160,15 +163,11 @@ class _Search:
         elif not self._found and next(iter(self.store.folders()), None) is None:
             empty = f"the store {self.store.url('')} shows no backups and no containers"
             remedy = "Check that its file system is mounted, and that it is the right directory, bucket or project."
-            if self._is_used():
+            with self._site.catalog.read() as session:  # then the store is not a new one
+                is_used = self._site.stores.has_backups(session, self._job.project)
+            if is_used:
                 raise StorageError(empty, remedy=remedy)
             self._warning = f"{empty}. {remedy}"
-
-    def _is_used(self) -> bool:
-        """Whether the catalog has backups: then a store without any is not a new one."""
-        with self._site.catalog.read() as session:
-            used = select(Backup.id).where(Backup.deleted.is_(None), Backup.status == "COMPLETED").limit(1)
-            return session.scalar(used) is not None
 
     def report_missing_parents(self) -> None:
         """Report backups that cannot be restored because their parent was not found."""
@@ -217,7 +216,8 @@ class _Search:
         self._unsealed += verdict != "sealed"
         outcomes.complete_backup(row, manifest, sha256, artifact_url(self.store, manifest), None)
         take_over(row, self.store, manifest, sha256)
-        take_over_label(row, self.store)
+        if (hold := take_over_label(row, self.store)) is not None:
+            self._holds[row.id] = hold
         row.updated = manifest.finished
         return row
 
@@ -245,13 +245,14 @@ class _Search:
         self._problems.append({"at": f"{container}/{name}", "code": code, "message": message})
 
 
-def _describe(row: Backup) -> dict[str, Any]:
+def _describe(row: Backup, hold: Hold | None) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
         "kind": row.kind,
         "project": row.project,
         "protected": row.protected,
+        "held": hold is not None,
         "at": row.location,
     }
 

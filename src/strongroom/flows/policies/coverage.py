@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Attachment, Cluster, Instance, Policy, Schedule
 from strongroom.catalog.policies import close_incident
-from strongroom.flows.policies.ends import FAILING, STUCK, remove_schedule
+from strongroom.flows.policies.ends import FAILING, STOPPED, STUCK, find_database, remove_schedule
+from strongroom.flows.policies.runs import record_dropped
 from strongroom.flows.site import Site
-from strongroom.protection.runs import spread_offset
+from strongroom.protection.runs import Miss, spread_offset
 
 log = structlog.get_logger()
 
@@ -41,11 +42,22 @@ def cover_databases(site: Site, at: datetime) -> None:
     log.info("schedules have changed", new=len(changed), removed=len(gone))
 
 
-def restart_schedules(session: Session, policy: Policy, at: datetime) -> None:
-    """Count nominal times from now, after schedules were changed or resumed. Runs that were already claimed stay."""
+def drop_due_runs(session: Session, policy: Policy, at: datetime) -> None:
+    """Record the runs that are due but have not begun, before schedules are changed or resumed."""
+    reason = Miss.PAUSED if policy.is_paused(at) else Miss.CHANGED
     for row in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
+        if (database := find_database(session, row.database_id)) is not None:
+            record_dropped(session, policy, database, row, at, reason)
+
+
+def restart_schedules(session: Session, policy: Policy, at: datetime) -> None:
+    """Count nominal times from now, after schedules were changed or resumed. Runs that have begun continue."""
+    for row in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
+        if row.waiting.startswith(STOPPED):
+            close_incident(session, row.database_id, STOPPED)
         row.handled, row.waiting = at, ""
-        row.wake = row.retry or (at if row.first else next_wake(policy, row))
+        upcoming = at if row.first else next_wake(policy, row)
+        row.wake = min((time for time in (row.retry, upcoming) if time is not None), default=None)
 
 
 def next_wake(policy: Policy, row: Schedule) -> datetime | None:
@@ -61,6 +73,8 @@ def _follow(session: Session, database_id: str, policy_id: str | None, at: datet
     if row is not None and row.policy_id == policy_id:
         return
     if row is not None:
+        if row.waiting.startswith(STOPPED):
+            close_incident(session, database_id, STOPPED)
         remove_schedule(session, row)
     if policy_id is None:
         for condition in (FAILING, STUCK):

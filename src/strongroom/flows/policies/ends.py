@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Instance, Job, Policy, PolicyRun, Schedule, now
 from strongroom.catalog.policies import Database, close_incident, open_incident
-from strongroom.errors import Cancelled
+from strongroom.errors import Cancelled, InvalidRequest, StrongroomError
 from strongroom.flows.kind import Failure
-from strongroom.protection.runs import spread_offset
+from strongroom.flows.policies.runs import record_dropped
+from strongroom.protection.runs import Miss, spread_offset
 
 log = structlog.get_logger()
 
@@ -20,6 +21,8 @@ FAILING = "failing"
 """Condition of an incident: a run failed in all attempts."""
 STUCK = "stuck"
 """Condition of an incident: runs are skipped because an earlier one does not end."""
+STOPPED = "schedule stopped"
+"""Condition of an incident: no run begins because the schedule cannot be evaluated."""
 PAUSES = (timedelta(minutes=1), timedelta(minutes=10))
 """Pauses before the second attempt, and before each later one."""
 JITTER = 0.2
@@ -32,6 +35,16 @@ def find_database(session: Session, database_id: str) -> Database | None:
     """The existing instance or cluster."""
     row = session.get(Instance, database_id) or session.get(Cluster, database_id)
     return row if row is not None and row.deleted is None else None
+
+
+def describe_remedy(error: StrongroomError, policy: Policy) -> str:
+    """The remedy for an error of a policy that was valid when it was set."""
+    if not isinstance(error, InvalidRequest):
+        return error.remedy
+    return (
+        f"Change it: `strongroom policy update {policy.name}`. {error.remedy} "
+        "If the time zone is missing only on the host of the service, install the package tzdata there."
+    )
 
 
 def settle_backup(session: Session, job: Job, backup: Backup, failure: Failure | None) -> None:
@@ -73,7 +86,13 @@ def fail_attempt(session: Session, run: PolicyRun, failure: Failure, at: datetim
 
 
 def remove_schedule(session: Session, schedule: Schedule) -> None:
-    """Remove the schedule of a database without a policy. A run that waits for its next attempt ends; a running job continues."""
+    """Remove the schedule of a database to which its policy does not apply any more.
+
+    A run that is due but has not begun is recorded as missed; one that waits for its next attempt ends. A running job continues.
+    """
+    policy, database = session.get(Policy, schedule.policy_id), find_database(session, schedule.database_id)
+    if policy is not None and database is not None:
+        record_dropped(session, policy, database, schedule, now(), Miss.DETACHED)
     run = session.get(PolicyRun, schedule.run_id) if schedule.run_id and schedule.retry is not None else None
     if run is not None and run.finished is None:
         _finish(session, run, "failed", f"{run.reason}; not tried again: the policy does not apply to the database any more")
@@ -82,13 +101,16 @@ def remove_schedule(session: Session, schedule: Schedule) -> None:
 
 
 def _find_retry(run: PolicyRun, schedule: Schedule, policy: Policy, at: datetime) -> datetime | None:
-    """When the next attempt begins, if there is one."""
+    """When the next attempt begins, if there is one. None if the schedule cannot be evaluated: its time zone does not exist."""
     if run.attempts >= policy.spec.attempts or policy.is_paused(at) or schedule.run_id != run.id:
         return None
     pause = PAUSES[min(run.attempts, len(PAUSES)) - 1]
     begin = at + pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - not a secret
-    begin = policy.plan.find_blackout_end(begin) or begin
-    upcoming = policy.plan.next_after(schedule.handled)
+    try:
+        begin = policy.plan.find_blackout_end(begin) or begin
+        upcoming = policy.plan.next_after(schedule.handled)
+    except InvalidRequest:
+        return None
     if upcoming is None:
         return begin
     limit = upcoming[0] + spread_offset(policy.id, run.database_id, policy.plan.spread) - BEFORE_NEXT

@@ -1,4 +1,4 @@
-"""Schedules as users see them: the next run, the last run, and why runs do not happen."""
+"""Schedules and past runs as users see them: the next run, the last run, and why runs do not take place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Cluster, Instance, Policy, PolicyRun, Schedule, now
+from strongroom.catalog import Backup, Cluster, Instance, Policy, PolicyRun, Schedule, now
 from strongroom.catalog.policies import Database
 from strongroom.errors import InvalidRequest
-from strongroom.protection.runs import Kind, spread_offset
+from strongroom.protection.runs import AHEAD, Kind, spread_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,50 @@ def list_schedules(session: Session, project: str | None, policy_id: str | None 
     return sorted(found, key=lambda state: (state.policy.name, state.database.name, state.database.id))
 
 
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that has begun or did not take place, with the names of what it concerns."""
+
+    run: PolicyRun
+    database: Database | None
+    """Also a deleted one; None: the catalog does not know it any more."""
+    policy_name: str
+    """Empty if the policy was deleted."""
+    backup_name: str
+
+
+def list_runs(
+    session: Session,
+    project: str | None,
+    *,
+    policy_id: str | None = None,
+    database_id: str | None = None,
+    outcome: str | None = None,
+    since: datetime | None = None,
+    limit: int,
+) -> list[PastRun]:
+    """Runs of the project (None: of all), the one that was due last first."""
+    wanted = {
+        PolicyRun.project: project,
+        PolicyRun.policy_id: policy_id,
+        PolicyRun.database_id: database_id,
+        PolicyRun.outcome: outcome,
+    }
+    query = select(PolicyRun).where(*(column == value for column, value in wanted.items() if value is not None))
+    if since is not None:
+        query = query.where(PolicyRun.last >= since)
+    runs = session.scalars(query.order_by(PolicyRun.nominal.desc(), PolicyRun.created.desc(), PolicyRun.id).limit(limit)).all()
+    databases = _find_databases(session, sorted({run.database_id for run in runs}), also_deleted=True)
+    policies = dict(session.execute(select(Policy.id, Policy.name).where(Policy.id.in_({run.policy_id for run in runs}))).all())
+    backups: dict[str, str] = {}
+    for batch in _split_batches([run.backup_id for run in runs if run.backup_id]):
+        backups |= dict(session.execute(select(Backup.id, Backup.name).where(Backup.id.in_(batch))).all())
+    return [
+        PastRun(run, databases.get(run.database_id), policies.get(run.policy_id, ""), backups.get(run.backup_id or "", ""))
+        for run in runs
+    ]
+
+
 def preview_runs(policy: Policy, count: int = 5) -> list[tuple[datetime, Kind]]:
     """The next nominal times of a policy."""
     found: list[tuple[datetime, Kind]] = []
@@ -86,19 +130,21 @@ def _describe(
     return ScheduleState(schedule, policy, database, next_run, kind, last, skipped, policy.is_paused(at))
 
 
-def _find_databases(session: Session, keys: list[str]) -> dict[str, Database]:
+def _find_databases(session: Session, keys: list[str], *, also_deleted: bool = False) -> dict[str, Database]:
     found: dict[str, Database] = {}
     for batch in _split_batches(keys):
-        for row in session.scalars(select(Instance).where(Instance.id.in_(batch), Instance.deleted.is_(None))):
+        for row in session.scalars(select(Instance).where(Instance.id.in_(batch))):
             found[row.id] = row
-        for cluster in session.scalars(select(Cluster).where(Cluster.id.in_(batch), Cluster.deleted.is_(None))):
+        for cluster in session.scalars(select(Cluster).where(Cluster.id.in_(batch))):
             found[cluster.id] = cluster
-    return found
+    return {key: row for key, row in found.items() if also_deleted or row.deleted is None}
 
 
 def _find_newest(session: Session, keys: list[str], *, is_missed: bool) -> dict[str, PolicyRun]:
-    """The newest run of each database: of the missed ones, or of the others."""
-    outcome = PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed"
+    """The newest run of each database: of the missed ones, or of the others. Not one that a wrong clock has put in the future."""
+    outcome = and_(
+        PolicyRun.outcome == "missed" if is_missed else PolicyRun.outcome != "missed", PolicyRun.nominal <= now() + AHEAD
+    )
     found: dict[str, PolicyRun] = {}
     for batch in _split_batches(keys):
         newest = (

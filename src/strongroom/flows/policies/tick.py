@@ -11,8 +11,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Job, Policy, Schedule, now
+from strongroom.catalog.policies import Database, close_incident, open_incident
+from strongroom.errors import JobError, StrongroomError
 from strongroom.flows.policies.coverage import BATCH, cover_databases
-from strongroom.flows.policies.ends import find_database, remove_schedule
+from strongroom.flows.policies.ends import STOPPED, describe_remedy, find_database, remove_schedule
 from strongroom.flows.policies.turn import WAIT, Turn
 from strongroom.flows.site import Site
 from strongroom.protection.runs import AHEAD
@@ -48,7 +50,7 @@ def _list_due(site: Site, at: datetime) -> list[str]:
 
 
 def _take_turn(session: Session, site: Site, database_id: str, at: datetime) -> Job | None:
-    """Handle one database. A defect stops only this database, and only for a while."""
+    """Handle one database. An error stops only this database, opens an incident, and lasts until its cause is gone."""
     row = session.get(Schedule, database_id)
     if row is None or not (row.waiting or row.handled > at + AHEAD or (row.wake is not None and row.wake <= at)):
         return None  # another service was faster
@@ -57,13 +59,31 @@ def _take_turn(session: Session, site: Site, database_id: str, at: datetime) -> 
     if policy is None or database is None:
         remove_schedule(session, row)
         return None
+    was_stopped = row.waiting.startswith(STOPPED)
     try:
         with session.begin_nested():
-            return Turn(session, site, row, policy, database, at).take()
+            job = Turn(session, site, row, policy, database, at).take()
     except DBAPIError:
         raise
+    except StrongroomError as error:
+        _stop(session, row, policy, database, at, error)
+        return None
     except Exception:
         log.exception("a schedule could not be followed", policy=policy.name, database=database.name)
-        session.refresh(row)
-        row.wake = at + WAIT
+        defect = JobError("unexpected error; see the log of the service", remedy="This is a defect: report it with the log.")
+        _stop(session, row, policy, database, at, defect)
         return None
+    if was_stopped:
+        close_incident(session, database.id, STOPPED)
+    return job
+
+
+def _stop(session: Session, row: Schedule, policy: Policy, database: Database, at: datetime, error: StrongroomError) -> None:
+    """Show why no run begins, and try again after a while."""
+    session.refresh(row)
+    waiting = f"{STOPPED}: {error.message}"
+    if row.waiting != waiting:
+        log.warning("a schedule has stopped", policy=policy.name, database=database.name, reason=error.message)
+        detail = f"no run of policy {policy.name} begins: {error.message}"
+        open_incident(session, database, STOPPED, detail, describe_remedy(error, policy))
+    row.waiting, row.wake = waiting, at + WAIT

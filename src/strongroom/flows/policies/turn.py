@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Instance, Job, Policy, PolicyRun, Schedule
 from strongroom.catalog.policies import Database, open_incident
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict, StrongroomError
-from strongroom.flows.policies.attempts import begin_attempt, has_usable_backup, new_run
+from strongroom.flows.policies.attempts import begin_attempt, has_usable_backup
 from strongroom.flows.policies.coverage import next_wake
-from strongroom.flows.policies.ends import STUCK, fail_attempt
+from strongroom.flows.policies.ends import STOPPED, STUCK, fail_attempt
+from strongroom.flows.policies.runs import new_run, record_missed
 from strongroom.flows.site import Site
 from strongroom.protection.runs import (
     AHEAD,
@@ -27,7 +27,6 @@ from strongroom.protection.runs import (
     Missed,
     find_due,
     is_near,
-    make_missed_id,
     make_run_id,
     spread_offset,
 )
@@ -75,6 +74,8 @@ class Turn:
         if row.first is not None:
             return self._begin_first()
         due = self._find_due()
+        if waited.startswith(STOPPED):
+            due = _name_stopped(due)
         if due.run is None:
             if waited and due.missed and due.missed[-1].reason is Miss.SERVICE_DOWN:
                 due = self._find_due(self._name_miss())
@@ -161,39 +162,11 @@ class Turn:
     def _record(self, missed: Missed, kind: Kind, detail: str) -> None:
         has_detail = detail and missed.reason in (Miss.HOST_UNREACHABLE, Miss.NOT_READY)
         reason = f"{missed.reason}: {detail}" if has_detail else str(missed.reason)
-        newest = self.session.scalars(
-            select(PolicyRun)
-            .where(PolicyRun.database_id == self.database.id)
-            .order_by(PolicyRun.nominal.desc(), PolicyRun.created.desc())
-            .limit(1)
-        ).one_or_none()
-        if newest is not None and self._continues(newest, missed, reason):
-            newest.last, newest.count, newest.finished = missed.last, newest.count + missed.count, self.at
-        elif self.session.get(PolicyRun, key := make_missed_id(self.policy.id, self.database.id, missed.first)) is None:
-            run = new_run(self.policy, self.database, missed.first, kind)
-            run.id, run.last, run.count, run.outcome, run.reason, run.finished = (
-                key,
-                missed.last,
-                missed.count,
-                "missed",
-                reason,
-                self.at,
-            )
-            self.session.add(run)
-        log.warning("runs were missed", policy=self.policy.name, database=self.database.name, count=missed.count, reason=reason)
+        record_missed(self.session, self.policy, self.database, missed, kind, reason, self.at)
         if missed.reason is Miss.OVERLAP:
             self.row.skipped += missed.count
             if self.row.skipped >= STUCK_AFTER:
                 self._report_stuck()
-
-    def _continues(self, newest: PolicyRun, missed: Missed, reason: str) -> bool:
-        """Whether the missed runs directly follow others that were missed for the same reason."""
-        return (
-            newest.outcome == "missed"
-            and newest.policy_id == self.policy.id
-            and newest.reason == reason
-            and newest.last < missed.first
-        )
 
     def _report_stuck(self) -> None:
         run = self.session.get(PolicyRun, self.row.run_id) if self.row.run_id else None
@@ -285,3 +258,9 @@ class Turn:
         row.first, row.handled = None, at
         row.wake = next_wake(self.policy, row)
         return self._finish(result)
+
+
+def _name_stopped(due: Due) -> Due:
+    """The same, if the runs were missed because the schedule could not be evaluated, and not because the service was down."""
+    renamed = (replace(missed, reason=Miss.STOPPED) if missed.reason is Miss.SERVICE_DOWN else missed for missed in due.missed)
+    return replace(due, missed=tuple(renamed))

@@ -1,20 +1,17 @@
-"""Holds: a user keeps a backup, even if a policy or another user would remove it."""
+"""Holds: a user keeps a backup, even if a policy or another user would remove it. ``flows/kinds/label.py`` sets and ends them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Hold, now
-from strongroom.catalog.find import ancestors_of, find_backup
-from strongroom.errors import Busy, Conflict, InvalidRequest, Protected
-from strongroom.flows.retention.marks import database_of, unmark
-from strongroom.flows.site import Site
-from strongroom.identity import asker
+from strongroom.errors import Protected
+from strongroom.flows.retention.marks import database_of
 
 SOON = timedelta(days=7)
 """A hold that ends within this time is shown: afterwards the rules decide about the backup."""
@@ -29,41 +26,6 @@ class EndingHold(BaseModel):
     backup: str = Field(description="Name of the backup.")
     until: str
     reason: str
-
-
-def hold_backup(site: Site, project: str, backup: str, *, reason: str, until: datetime | None = None) -> Hold:
-    """Keep the backup, and all that it is based on, until the time or until it is released. A second hold replaces the first.
-
-    Removes the mark of an expired or deleted backup. Decided in one transaction: if a sweep has begun, the hold is refused.
-    Raises NotFound, InvalidRequest, Busy, Conflict.
-    """
-    if not reason.strip():
-        raise InvalidRequest("a hold needs a reason", remedy="Say why the backup is kept, for example --reason 'audit 2026'.")
-    if until is not None and until <= now():
-        raise InvalidRequest(f"{until:%Y-%m-%d %H:%M} UTC has passed", remedy="Choose a later end, or none.")
-    with site.catalog.write() as session:
-        row = find_backup(session, project, backup)
-        chain = [row, *ancestors_of(session, row)]
-        for link in chain:
-            if link.status in ("DELETING", "DELETE_FAILED"):
-                raise Busy(f"backup {link.name} ({link.id}) is being deleted; it is too late to hold it")
-        if row.status == "FAILED":
-            raise Conflict(
-                f"backup {row.name} ({row.id}) failed; there is nothing to keep", remedy="Hold a backup that can be restored."
-            )
-        unmark(session, chain)
-        row.updated = now()
-        return session.merge(Hold(backup_id=row.id, reason=reason.strip(), until=until, held_by=asker.get()[:255], created=now()))
-
-
-def release_backup(site: Site, project: str, backup: str) -> None:
-    """End the hold of a backup. Raises NotFound."""
-    with site.catalog.write() as session:
-        row = find_backup(session, project, backup)
-        hold = session.get(Hold, row.id)
-        if hold is not None:
-            session.delete(hold)
-            row.updated = now()
 
 
 def list_holds(session: Session) -> dict[str, Hold]:

@@ -15,7 +15,7 @@ from strongroom.catalog.policies import Database, find_policy
 from strongroom.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from strongroom.flows.policies.requests import find_attachable
 from strongroom.flows.retention.brakes import Brake, find_brake
-from strongroom.flows.retention.clocks import keep_reading, read_clocks
+from strongroom.flows.retention.clocks import read_clocks, vouch_for
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.forecast import EXPECTED, expect_until, find_ends
 from strongroom.flows.retention.holdings import Holdings, load_holdings
@@ -132,7 +132,7 @@ def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin
         if brake.kind == "clock":
             if not is_admin:
                 raise Forbidden("only administrators can confirm the clock of the service", remedy="Ask an administrator.")
-            keep_reading(session, read_clocks())
+            vouch_for(session, read_clocks())
             site.watch.jump = ""
         elif brake.kind == "shrink":
             session.merge(Confirmation(database_id=database.id, brake="shrink", what=brake.what, confirmed_by=who, created=now()))

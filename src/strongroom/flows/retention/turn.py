@@ -18,6 +18,7 @@ from strongroom.catalog import Backup, Expiration, Incident, Job, now
 from strongroom.catalog.policies import close_incident, open_incident
 from strongroom.errors import StrongroomError
 from strongroom.flows.kinds.deletion import begin_deletion, refuse_deletion
+from strongroom.flows.policies.ends import describe_remedy
 from strongroom.flows.retention.brakes import Brake, find_brake
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.facts import read_present
@@ -37,6 +38,8 @@ RETRY = timedelta(days=1)
 WAITS = "retention waits"
 UNREADABLE = "store unreadable"
 UNDELETABLE = "not deletable"
+FAILED = "retention failed"
+_CONDITIONS = (WAITS, UNREADABLE, UNDELETABLE, FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def find_work(site: Site, database_ids: Sequence[str]) -> list[str]:
 def _has_work(holdings: Holdings) -> bool:
     try:
         change = find_change(holdings, None, now())
-    except StrongroomError:  # the turn of this database fails, and says why
+    except Exception:  # noqa: BLE001 - the turn of this database fails and reports why; the other databases continue
         return True
     return bool(change.mark or change.unmark or find_due(holdings, change) or _list_undeletable(holdings))
 
@@ -85,13 +88,11 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
         reports = _list_reported(session, [database_id]) or _list_undeletable(holdings)
     if not (change.mark or change.unmark or due or reports):
         return []
-    present: frozenset[str] = frozenset()
-    if change.mark or change.unmark or due:
-        try:
-            present = read_present(site, holdings.backups)
-        except StrongroomError as error:
-            _note_unreadable(site, holdings, error)
-            return []
+    try:
+        present = read_present(site, holdings.backups)
+    except StrongroomError as error:
+        _note_unreadable(site, holdings, error)
+        return []
     known = {backup.id for backup in holdings.backups}
     with site.catalog.write() as session:
         holdings = load_holdings(session, database_id)
@@ -235,7 +236,8 @@ def _report(session: Session, holdings: Holdings, brake: Brake | None) -> None:
     database = holdings.database
     if database is None:
         return
-    close_incident(session, database.id, UNREADABLE)
+    for condition in (UNREADABLE, FAILED):
+        close_incident(session, database.id, condition)
     if brake is None:
         close_incident(session, database.id, WAITS)
     else:
@@ -258,7 +260,7 @@ def _list_reported(session: Session, database_ids: Sequence[str]) -> frozenset[s
     """Those of the databases with an open incident of retention."""
     query = select(Incident.database_id).where(
         Incident.database_id.in_(database_ids),
-        Incident.condition.in_((WAITS, UNREADABLE, UNDELETABLE)),
+        Incident.condition.in_(_CONDITIONS),
         Incident.closed.is_(None),
     )
     return frozenset(session.scalars(query))
@@ -271,3 +273,13 @@ def _note_unreadable(site: Site, holdings: Holdings, error: StrongroomError) -> 
         with site.catalog.write() as session:
             message = f"retention waits: the store cannot be read: {error.message}"
             open_incident(session, holdings.database, UNREADABLE, message, error.remedy)
+
+
+def report_failure(site: Site, database_id: str, error: StrongroomError) -> None:
+    """Open an incident: the rules of the policy cannot be applied to the database, so nothing is marked or removed."""
+    with site.catalog.write() as session:
+        holdings = load_holdings(session, database_id)
+        if holdings.database is None:
+            return
+        remedy = describe_remedy(error, holdings.policy) if holdings.policy is not None else error.remedy
+        open_incident(session, holdings.database, FAILED, f"retention removes nothing: {error.message}", remedy)

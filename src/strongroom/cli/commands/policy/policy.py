@@ -20,9 +20,11 @@ from strongroom.cli.commands.policy.settings import (
     KeepWeekly,
     KeepWithin,
     KeepYearly,
+    LogArchive,
     MaxAge,
     MaxChain,
     MaxChainAge,
+    MaxLoss,
     MaxProofAge,
     NotBetween,
     Spread,
@@ -33,7 +35,7 @@ from strongroom.cli.commands.policy.settings import (
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note, warn
-from strongroom.cli.session import AllProjects, Session, Wait, command
+from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Policies: when backups are taken automatically, and which are kept.")
@@ -50,7 +52,7 @@ Databases = Annotated[
     ),
 ]
 WholeProject = Annotated[
-    bool, typer.Option("--whole-project", help="All databases of the project (--project) without a policy of their own.")
+    bool, typer.Option("--whole-project", help="All databases of the project that have no policy of their own, also future ones.")
 ]
 
 
@@ -81,6 +83,8 @@ def create(
     keep_yearly: KeepYearly = None,
     max_age: MaxAge = None,
     max_proof_age: MaxProofAge = None,
+    log_archive: LogArchive = None,
+    max_loss: MaxLoss = None,
 ) -> None:
     """Create a policy. It does nothing until it is attached."""
     settings = pick_settings(
@@ -101,6 +105,8 @@ def create(
         keep_yearly=keep_yearly,
         max_age=max_age,
         max_proof_age=max_proof_age,
+        log_archive=log_archive,
+        max_loss=max_loss,
     )
     policy = session.client.post("policies", json={"policy": {"name": name, **settings}}).body["policy"]
     _show(session, policy)
@@ -134,6 +140,8 @@ def update(
     keep_yearly: KeepYearly = None,
     max_age: MaxAge = None,
     max_proof_age: MaxProofAge = None,
+    log_archive: LogArchive = None,
+    max_loss: MaxLoss = None,
 ) -> None:
     """Change settings of a policy; what is not given stays. New schedules count from now."""
     changes = pick_settings(
@@ -155,6 +163,8 @@ def update(
         keep_yearly=keep_yearly,
         max_age=max_age,
         max_proof_age=max_proof_age,
+        log_archive=log_archive,
+        max_loss=max_loss,
     )
     if not changes:
         raise InvalidRequest("there is nothing to change", remedy="Give at least one option, for example --keep-daily 30.")
@@ -184,13 +194,21 @@ def delete(session: Session, policy: Name) -> None:
 @command(
     app,
     "attach",
-    example="strongroom policy attach gold orders billing\nstrongroom policy attach silver --whole-project --project sales",
+    example="strongroom policy attach gold orders billing\nstrongroom policy attach gold orders --project sales\n"
+    "strongroom policy attach silver --project sales --yes\nstrongroom policy attach silver --whole-project",
 )
-def attach(session: Session, policy: Name, databases: Databases = None, whole_project: WholeProject = False) -> None:
+def attach(
+    session: Session, policy: Name, databases: Databases = None, whole_project: WholeProject = False, yes: Yes = False
+) -> None:
     """Attach a policy to instances and clusters. It replaces the one that was attached.
 
-    A database without a backup gets a full one as soon as it serves.
+    With --project NAME and no database, it is attached to the whole project, after a confirmation. A database without a backup
+    gets a full one as soon as it serves.
     """
+    if not databases and not whole_project and session.named_project is not None:
+        which = f"all databases of project {session.named_project} that have no policy of their own, also future ones"
+        confirm(f"Attach policy {policy} to {which}?", yes)
+        whole_project = True
     _act(session, policy, {"attach": _choose(databases, whole_project)})
 
 

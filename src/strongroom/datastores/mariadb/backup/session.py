@@ -57,7 +57,12 @@ class Session(backup.Session):
         self._left_out = [name for name in left_out if (server.data_dir / name).is_dir()]
         self._walked = self._walk(server.data_dir)
         super().__init__(server, request, server_version=server_version, tool_version=tool_version)
-        self._locks = LockWatch(server, self._tool, request.tell)
+        try:
+            self._locks = LockWatch(server, self._tool, request.tell)
+        except BaseException:
+            self._close()
+            self._tool.abort()
+            raise
 
     def _command(self, option_file: Path) -> list[str]:
         return [

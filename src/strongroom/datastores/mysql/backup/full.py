@@ -268,7 +268,11 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
             clone.close()
             raise
         session.held = stack.pop_all()
-    session.start()
+    try:
+        session.start()
+    except BaseException:
+        session.abort()
+        raise
     return session
 
 

@@ -139,10 +139,10 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         tables = _require_replayable(logs, wanted, request, parent, by_gtid=by_gtid)
         session = Session(server, logs, wanted, positions, version)
         session.fingerprint = _take_fingerprint(connection, logs, last, tables)
+        session.start()
     except BaseException:
         logs.abort()
         raise
-    session.start()
     return session
 
 

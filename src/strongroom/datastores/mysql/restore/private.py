@@ -69,7 +69,7 @@ class PrivateServer:
         folder = work_dir
         self._short: Path | None = None
         if len(os.fsencode(work_dir / "private.sock")) > MAX_BYTES:
-            folder = self._short = Path(tempfile.mkdtemp(prefix="strongroom-"))
+            folder = self._short = Path(tempfile.gettempdir()) / f"strongroom-{secrets.token_hex(8)}"
         self.socket = folder / "private.sock"
         self.version = version
         self.log = work_dir / "private.log"
@@ -132,8 +132,10 @@ class PrivateServer:
 
     def start(self) -> None:
         """Start it, until it serves."""
-        self._tool = Tool(self._argv, self.log)
         try:
+            if self._short is not None:
+                self._short.mkdir(mode=0o700)
+            self._tool = Tool(self._argv, self.log)
             self._wait()
         except BaseException:
             self.abort()
