@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -90,7 +91,9 @@ def test_an_archiver_that_dies_again_and_again(log: Log, store: Store, place: Pa
     with Archiving(log, store) as archiving:
         archiving.wait()
         log.sql("INSERT INTO d.t (b) VALUES ('live')")
+        now = time.time_ns() // 1000
         archiving.wait()
+        archiving.wait_until(lambda: (archiving.archiver.complete_until or 0) >= now)
 
     names = log.names()
     archived = Archived(store)
@@ -127,13 +130,14 @@ def check_cuts(log: Log, archived: Archived, luck: random.Random) -> None:
     """Every target leads to the cut that a search through all transactions finds."""
     every = archived.transactions(log)
     times = [each.time for each in every]
+    end = str(SegmentDetails.of(archived.segments()[-1]).boundary)
 
     def find(target: str) -> Cut:
         return get(log.kind).require_logs().find_cut(Target.parse(target), archived.stretch)
 
     def check(target: str, count: int) -> None:
         cut = find(target)
-        assert (cut.series, cut.position) == (0, every[count - 1].end if count else every[0].begin)
+        assert (cut.series, cut.position) == (0, every[count].begin if count < len(every) else end)
         for found, wanted in ((cut.last, count - 1), (cut.next, count)):
             assert strip(found) == (every[wanted] if 0 <= wanted < len(every) else None)
 
@@ -145,7 +149,7 @@ def check_cuts(log: Log, archived: Archived, luck: random.Random) -> None:
         check(f"gtid:{every[at].name}", at + 1)
         check(f"before-gtid:{every[at].name}", at)
     cut = find("latest")
-    assert strip(cut.last) == every[-1] and cut.next is None and cut.position == every[-1].end
+    assert strip(cut.last) == every[-1] and cut.next is None and cut.position == end
 
     (dropped,) = [each for each in every if each.name == find_drop(log, archived)]
     assert (found := find(f"before-gtid:{dropped.name}").next) is not None and found.tables == ("d.gone",)
@@ -234,19 +238,38 @@ def is_outside(position: Position, transaction: Transaction) -> bool:
     return position.precedes(Position.parse(transaction.begin)) or Position.parse(transaction.end).precedes(position)
 
 
-def test_a_server_without_a_log(log: Log, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_a_complete_log(log: Log, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The archiver says what to set, and archives when it is set."""
     servers = get(log.kind).servers
     command = servers.build_command(log.running.server)
-    with monkeypatch.context() as patched:
-        patched.setattr(servers, "build_command", lambda *_: [*command, "--skip-log-bin"])
+
+    def restart(*options: str) -> None:
         log.running.stop()
-        log.running.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(servers, "build_command", lambda *_: [*command, *options])
+            log.running.start()
+
+    updates, change, words = "log_slave_updates", "CHANGE MASTER TO master_host", "SLAVE"
+    if log.kind == "mysql":
+        updates, change, words = "log_replica_updates", "CHANGE REPLICATION SOURCE TO source_host", "REPLICA"
+    monkeypatch.setattr(f"{LogReceiver.__module__}._LONGEST_PAUSE", 0.3)
+    restart("--skip-log-bin")
     with Archiving(log, store) as archiving:
-        archiving.wait_until(lambda: archiving.archiver.trouble is not None)
-        assert archiving.archiver.trouble is not None
-        assert "log_bin is OFF" in archiving.archiver.trouble.message and "log_bin = binlog" in archiving.archiver.trouble.remedy
-        log.running.stop()
-        log.running.start()
+
+        def expect(message: str, remedy: str) -> None:
+            archiving.wait_until(lambda: message in getattr(archiving.archiver.trouble, "message", ""))
+            assert remedy in getattr(archiving.archiver.trouble, "remedy", "")
+
+        expect("log_bin is OFF", "log_bin = binlog")
+        restart("--binlog-ignore-db=left", f"--{updates}=OFF", "--sync-binlog=0")
+        expect("binlog_ignore_db is left", "Remove binlog_ignore_db")
+        restart(f"--{updates}=OFF", "--sync-binlog=0")
+        archiving.wait()
+        assert archiving.archiver.trouble is None and any("sync_binlog" in each for each in archiving.archiver.warnings)
+        log.run(f"{change}='127.9.9.9'")
+        log.running.kill()
+        log.running.start() if log.kind == "mariadb" else restart(f"--{updates}=OFF")
+        expect("is a replica", f"{updates} = ON")
+        log.run(f"STOP {words}", f"RESET {words} ALL")
         archiving.wait()
         assert archiving.archiver.trouble is None
