@@ -40,7 +40,7 @@ from strongroom.flows.retention import clocks, turn
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.outlook import confirm_retention, show_retention
 from strongroom.flows.retention.protection import Protection, show_protection
-from strongroom.flows.retention.turn import find_work, take_turn
+from strongroom.flows.retention.turn import apply_rules, select_databases
 from strongroom.protection.policy import PolicySpec
 from strongroom.settings import load
 from strongroom.storage import open_store
@@ -96,8 +96,8 @@ class World:
                 mark.marked = mark.sweep_at = now() - timedelta(seconds=1)
 
     def turn(self) -> list[Job]:
-        has_work, before = find_work(self.site, ["orders"]), self.marked | set(self.incidents)
-        jobs = take_turn(self.site, "orders")
+        has_work, before = select_databases(self.site, ["orders"]), self.marked | set(self.incidents)
+        jobs = apply_rules(self.site, "orders")
         assert has_work or (not jobs and self.marked | set(self.incidents) == before), "the look at many databases sees the same"
         return jobs
 
@@ -724,7 +724,7 @@ def test_marks_stay_while_an_incident_is_open(chains: World) -> None:
         row = session.get_one(Backup, "inc0")
         row.status, row.fault, row.updated = "DELETE_FAILED", {"message": "the object is locked"}, now()
     for _ in range(2):
-        assert take_turn(chains.site, "orders") == []
+        assert apply_rules(chains.site, "orders") == []
         assert {mark.backup_id: mark.sweep_at for mark in chains.read(Expiration)} == before
         assert list(chains.incidents) == ["not deletable"]
 
@@ -749,10 +749,11 @@ def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
     reopened.close()
 
 
-def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
+def test_only_what_changed_is_checked(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
     monkeypatch.setattr(
-        "strongroom.flows.chores.retention.find_work", lambda site, keys: looked.extend(keys) or find_work(site, keys)
+        "strongroom.flows.chores.retention.select_databases",
+        lambda site, keys: checked.extend(keys) or select_databases(site, keys),
     )
     retain(chains.site)
     with chains.site.catalog.write() as session:  # the marks are older than the slack
@@ -762,20 +763,20 @@ def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.Monke
             policy.updated -= DAY
         for attachment in session.scalars(select(Attachment)):
             attachment.created -= DAY
-    looked.clear()
+    checked.clear()
     retain(chains.site)
-    assert looked == []
+    assert checked == []
     chains.add("full3", 0.5)
     with chains.site.catalog.write() as session:
         session.get_one(Backup, "full3").updated = now()
     retain(chains.site)
-    assert looked == ["orders"]
-    looked.clear()
+    assert checked == ["orders"]
+    checked.clear()
     with chains.site.catalog.write() as session:
         session.get_one(Backup, "full3").updated -= DAY
         session.add(Hold(backup_id="inc2", reason="its end is now", until=now()))
     retain(chains.site)
-    assert looked == ["orders"]
+    assert checked == ["orders"]
 
 
 def test_holds_that_end_within_seven_days_are_shown(chains: World) -> None:

@@ -117,7 +117,7 @@ def _list_exemptions(history: History, backup: KnownBackup, now: datetime, held:
     if leased:
         reasons.append("in use")
     if backup.imported:
-        reasons.append("imported: never removed by itself")
+        reasons.append("imported: never removed automatically")
     if backup.state is State.RUNNING:
         reasons.append("running")
     elif backup.state is State.FAILED:
@@ -126,7 +126,7 @@ def _list_exemptions(history: History, backup: KnownBackup, now: datetime, held:
     elif backup.point > now + FUTURE:
         reasons.append("from the future")
     elif not history.is_good(backup):
-        reasons.append("not restorable: a person decides")
+        reasons.append("not restorable: never removed automatically")
     return reasons
 
 
