@@ -9,6 +9,8 @@ import typer
 
 Command = typer.core.TyperCommand | typer.core.TyperGroup
 
+_KINDS = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "path": "PATH"}
+
 
 def render_man(root: typer.core.TyperGroup, common: tuple[str, ...]) -> dict[str, str]:
     """File names and texts. ``common``: options that most commands have, which only the page of strongroom explains."""
@@ -36,20 +38,36 @@ def _render_overview(root: typer.core.TyperGroup, common: tuple[str, ...]) -> st
 
 def _render_command(name: str, command: Command, common: tuple[str, ...]) -> str:
     title = f"strongroom-{name}"
-    text = [*_head(title, _first_sentence(command.help or ""))]
+    text = [*_head(title, _first_sentence(command.help or "")), ".SH SYNOPSIS"]
     if isinstance(command, typer.core.TyperGroup):
-        text += [".SH COMMANDS"]
-        for below, each in command.commands.items():
+        below = [(f"strongroom {name} {last}", each) for last, each in command.commands.items()]
+        for number, (path, each) in enumerate(below):
+            text += [*([".br"] if number else []), *_render_usage(path, each)]
+        text.append(".SH COMMANDS")
+        for path, each in below:
             assert isinstance(each, typer.core.TyperCommand)
-            text += [f".SS strongroom {_escape(name)} {_escape(below)}", *_render_body(each, common)]
+            text += [f".SS {_escape(path)}", *_render_body(each, common)]
     else:
-        text += [".SH DESCRIPTION", *_render_body(command, common)]
+        text += [*_render_usage(f"strongroom {name}", command), ".SH DESCRIPTION", *_render_body(command, common)]
     text += [".SH SEE ALSO", r"\fBstrongroom\fR(1)"]
     return "\n".join([*text, ""])
 
 
+def _render_usage(path: str, command: Any) -> list[str]:
+    words = [rf"\fI{_escape(_name_argument(p))}\fR" for p in command.params if p.param_type_name == "argument"]
+    return [f".B {_escape(path)}", " ".join([*words, r"[\fIOPTIONS\fR]"])]
+
+
+def _name_argument(parameter: Any) -> str:
+    name = (
+        f"{(parameter.metavar or parameter.name.upper()).strip('[]').removesuffix('...')}{'...' if parameter.nargs < 0 else ''}"
+    )
+    return name if parameter.required else f"[{name}]"
+
+
 def _render_body(command: Any, common: tuple[str, ...]) -> list[str]:
-    text = [line for part in (command.help or "").strip().split("\n\n") for line in (_escape(" ".join(part.split())), ".PP")]
+    parts = (_escape(" ".join(part.split())) for part in (command.help or "").strip().split("\n\n"))
+    text = [line for part in parts for line in (".PP", part)][1:]
     text += _render_parameters([p for p in command.params if p.name not in (*common, "help")])
     if examples := (command.epilog or "").partition("\b\n")[2].splitlines():
         text += [".PP", "Examples:", ".PP", ".RS 4", ".nf", *(_escape(line.strip()) for line in examples), ".fi", ".RE"]
@@ -62,10 +80,16 @@ def _render_parameters(given: list[Any]) -> list[str]:
         if parameter.param_type_name == "argument":
             text += [".TP", rf"\fI{_escape(parameter.metavar or parameter.name.upper())}\fR"]
         else:
-            names = [*parameter.opts, *parameter.secondary_opts]
-            text += [".TP", ", ".join(rf"\fB{_escape(name)}\fR" for name in names)]
+            names = ", ".join(rf"\fB{_escape(name)}\fR" for name in (*parameter.opts, *parameter.secondary_opts))
+            text += [".TP", names if parameter.is_flag else rf"{names} \fI{_escape(_name_value(parameter))}\fR"]
         text.append(_escape(" ".join((parameter.help or "").split())) or r"\&")
     return text
+
+
+def _name_value(parameter: Any) -> str:
+    """A word for the value of an option."""
+    kind = parameter.display_type(typer.Context(typer.core.TyperCommand("strongroom"))).strip("<>")
+    return str(parameter.metavar or _KINDS.get(kind.removeprefix("list[").removesuffix("]").removesuffix(" range"), kind))
 
 
 def _head(title: str, purpose: str) -> list[str]:
@@ -74,10 +98,11 @@ def _head(title: str, purpose: str) -> list[str]:
 
 
 def _first_sentence(text: str) -> str:
-    return " ".join(text.strip().partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", " ".join(text.strip().partition("\n\n")[0].split()))[0]
 
 
 def _escape(text: str) -> str:
     """Text without a meaning for roff; hyphens can be copied from the page."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "")
+    text = re.sub(r"[^\x00-\x7f]", lambda sign: f"\\[u{ord(sign[0]):04X}]", text)
     return rf"\&{text}" if text.startswith((".", "'")) else text

@@ -20,6 +20,7 @@ from strongroom.catalog.find import find_job, nodes_of
 from strongroom.datastores import GALERA_PROGRAMS
 from strongroom.errors import Busy, Conflict, NotFound, ServerFailed, StrongroomError, Unsupported
 from strongroom.flows import open_site, outcomes, request_cancel, request_cluster_backup
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.clusters import backup, comparison, nodes, restore
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.kinds.backup import request_backup
@@ -128,7 +129,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> World:
     _, job = request_cluster(world.control, "p", name="shop")
     assert world.run(job) is None
     world.mirror()
-    backup, _ = request_cluster_backup(world.control, "p", "shop", name="monday")
+    backup, _ = request_cluster_backup(world.control, "p", "shop", BackupOptions(name="monday"))
     world.took(backup)
     world.control.catalog.close()
     return world
@@ -343,7 +344,7 @@ def test_one_thing_at_a_time(world: World) -> None:
     job = request_cluster_restore(world.control, "p", "shop", "monday")
     for attempt in (
         lambda: request_cluster_restore(world.control, "p", "shop", "monday"),
-        lambda: request_cluster_backup(world.control, "p", "shop", name="b"),
+        lambda: request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b")),
         lambda: request_recover(world.control, "p", "shop"),
         lambda: request_cluster_action(world.control, "p", "shop", "restart"),
     ):
@@ -367,7 +368,7 @@ def test_operations_on_a_single_node_are_refused(world: World) -> None:
     node = world.members()[0].name
     for attempt in (
         lambda: request_action(world.control, "p", node, "stop"),
-        lambda: request_backup(world.control, "p", instance=node, name="b"),
+        lambda: request_backup(world.control, "p", node, BackupOptions(name="b")),
         lambda: request_delete_instance(world.control, "p", node),
     ):
         with pytest.raises(Unsupported, match="node1 of a cluster"):
@@ -614,7 +615,7 @@ def test_outage_needs_consent_after_a_long_absence(world: World, operation: str)
     assert all(node.new for node in world.ring.nodes.values())
     with pytest.raises(Conflict, match="waits for you to start the outage"):
         request_cluster_restore(world.control, "p", "shop", "monday")
-    backup, _ = request_cluster_backup(world.control, "p", "shop", name="meanwhile")  # nothing is stopped yet
+    backup, _ = request_cluster_backup(world.control, "p", "shop", BackupOptions(name="meanwhile"))  # nothing is stopped yet
     with pytest.raises(Busy, match="backup job"):
         request_resume(world.control, "p", "shop")
     world.took(backup)
@@ -651,7 +652,7 @@ def test_short_absence_or_absence_during_the_outage_does_not_stop_the_restore(wo
 def test_incremental_is_taken_on_the_node_of_the_chain(world: World) -> None:
     home = world.job(_newest_job(world)).instance_id
     assert home == world.members()[2].id
-    child, job = request_cluster_backup(world.control, "p", "shop", name="tuesday", incremental=True)
+    child, job = request_cluster_backup(world.control, "p", "shop", BackupOptions(name="tuesday", incremental=True))
     assert (child.kind, child.instance_id, job.instance_id) == ("incremental", home, home)
 
 
@@ -663,7 +664,7 @@ def _newest_job(world: World) -> str:
 def test_backup_avoids_nodes_with_client_writes(world: World) -> None:
     last = world.members()[2].id
     world.edit(Instance, last, lambda row: setattr(row, "galera", {**row.galera, "wsrep_local_commits": "77"}))
-    assert request_cluster_backup(world.control, "p", "shop", name="b")[1].instance_id == world.members()[1].id
+    assert request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b"))[1].instance_id == world.members()[1].id
 
 
 def _gone(world: World, home: str) -> None:
@@ -680,7 +681,7 @@ def test_broken_chain_is_followed_by_a_full_with_the_reason(
 ) -> None:
     home = world.members()[2].id
     happened(world, home)
-    backup, _ = request_cluster_backup(world.control, "p", "shop", name="b", incremental=True)
+    backup, _ = request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b", incremental=True))
     assert (backup.kind, backup.parent_id) == ("full", None)
     assert says in (backup.reason or "")
 
@@ -695,7 +696,7 @@ def test_backup_waits_for_a_node_that_has_just_sent_its_data(world: World, numbe
     say("Donor/Desynced")
     timer = threading.Timer(0.5, say, ["Synced"])
     timer.start()
-    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", **options)
+    backup, job = request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b", **options))
     timer.join()
     assert (backup.kind, job.instance_id) == ("incremental" if number else "full", first)
 
@@ -705,12 +706,12 @@ def test_backup_does_not_wait_for_a_partitioned_node(world: World) -> None:
     world.edit(Instance, first, lambda row: setattr(row, "galera", {**row.galera, "wsrep_cluster_status": "non-Primary"}))
     began = time.monotonic()
     with pytest.raises(Conflict, match="node1 of cluster shop is not Synced"):
-        request_cluster_backup(world.control, "p", "shop", name="b", node="node1")
+        request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b", node="node1"))
     assert time.monotonic() - began < backup.SYNC_PATIENCE / 2
 
 
 def test_another_node_never_continues_a_chain(world: World) -> None:
-    backup, job = request_cluster_backup(world.control, "p", "shop", name="b", incremental=True, node="node1")
+    backup, job = request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b", incremental=True, node="node1"))
     assert (backup.kind, job.instance_id) == ("full", world.members()[0].id)
     assert "is of node3, not of node1" in (backup.reason or "")
 
@@ -720,10 +721,10 @@ def test_incremental_without_a_parent_shows_the_command_to_run(world: World) -> 
         for row in session.query(Backup):
             row.status = "FAILED"
     with pytest.raises(Conflict, match="no completed backup") as refused:
-        request_cluster_backup(world.control, "p", "shop", name="b", incremental=True)
+        request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b", incremental=True))
     assert "strongroom cluster backup shop" in refused.value.remedy
     with pytest.raises(NotFound):
-        request_cluster_backup(world.control, "q", "shop", name="b")
+        request_cluster_backup(world.control, "q", "shop", BackupOptions(name="b"))
 
 
 # --- recovery
@@ -918,7 +919,7 @@ def test_unreachable_hosts_are_not_used(world: World) -> None:
     with pytest.raises(Conflict, match="unreachable nodes: node3 on host away") as refused:
         request_cluster_restore(world.control, "p", "shop", "monday")
     assert "--without node3" in refused.value.remedy
-    assert request_cluster_backup(world.control, "p", "shop", name="b")[1].instance_id == world.members()[1].id
+    assert request_cluster_backup(world.control, "p", "shop", BackupOptions(name="b"))[1].instance_id == world.members()[1].id
 
 
 def test_node_with_data_of_an_undone_restore_is_stopped(world: World) -> None:

@@ -16,6 +16,7 @@ from strongroom.datastores import Server, Version
 from strongroom.errors import ArtifactError, HostSilent, StorageDenied, StorageError
 from strongroom.flows import open_site
 from strongroom.flows.backups import artifact_end
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.chores.sweep import SOON, SWEEP, finish_failed
 from strongroom.flows.follow import make_request
 from strongroom.flows.kinds.backup import request_backup
@@ -111,7 +112,7 @@ class Site:
             created.finished, created.status = now(), "succeeded"
 
     def take(self, name: str) -> tuple[Backup, Job]:
-        return request_backup(self.control, "p", instance=self.instance.id, name=name)
+        return request_backup(self.control, "p", self.instance.id, BackupOptions(name=name))
 
     def row(self, backup: Backup) -> Backup:
         with self.control.catalog.read() as session:

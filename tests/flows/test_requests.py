@@ -29,6 +29,7 @@ from strongroom.errors import (
 )
 from strongroom.flows import Site, open_site, plan_restore, request_cancel, wait_job
 from strongroom.flows.backups import verification
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.follow import make_request
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.backup import request_backup
@@ -83,7 +84,7 @@ def running(control: Site, name: str = "mysql1", lineage: str = "L1") -> Instanc
 
 
 def taken(control: Site, instance: Instance, name: str, **options: Any) -> Backup:
-    backup, _ = request_backup(control, "p", instance=instance.id, name=name, **options)
+    backup, _ = request_backup(control, "p", instance.id, BackupOptions(name=name, **options))
 
     def done(row: Backup) -> None:
         row.status, row.lineage, row.data_size = "COMPLETED", "L1", 3 * GB
@@ -161,16 +162,16 @@ def test_adopted_server_keeps_its_definition(control: Site) -> None:
 
 def test_second_backup_of_a_busy_instance_is_refused(control: Site) -> None:
     instance = running(control)
-    _, job = request_backup(control, "p", instance="mysql1", name="b1")
+    _, job = request_backup(control, "p", "mysql1", BackupOptions(name="b1"))
     with pytest.raises(Busy, match=f"backup job {job.id} is queued"):
-        request_backup(control, "p", instance=instance.id, name="b2")
+        request_backup(control, "p", instance.id, BackupOptions(name="b2"))
 
 
 def test_stopped_server_cannot_be_backed_up(control: Site) -> None:
     instance = running(control)
     edit(control, Instance, instance.id, lambda r: setattr(r, "state", "stopped"))
     with pytest.raises(Busy, match="needs a running server"):
-        request_backup(control, "p", instance="mysql1", name="b1")
+        request_backup(control, "p", "mysql1", BackupOptions(name="b1"))
 
 
 def test_a_server_that_runs_again_is_asked_before_a_request_is_refused(control: Site) -> None:
@@ -186,7 +187,7 @@ def test_a_server_that_runs_again_is_asked_before_a_request_is_refused(control: 
     request_resize_flavor(control, "p", instance.id, "d3")
     end_jobs(control)
     edit(control, Instance, instance.id, lambda r: setattr(r, "state", "starting"))
-    request_backup(control, "p", instance="mysql1", name="b1")
+    request_backup(control, "p", "mysql1", BackupOptions(name="b1"))
     assert asked == [("local", instance.id)] * 2  # and not while it is known to run
 
 
@@ -232,7 +233,7 @@ def test_incremental_after_the_data_was_replaced_takes_a_full_with_a_reason(cont
     instance = running(control)
     taken(control, instance, "b1")
     edit(control, Instance, instance.id, lambda r: setattr(r, "lineage", "L2"))
-    backup, _ = request_backup(control, "p", instance="mysql1", name="b2", incremental=True)
+    backup, _ = request_backup(control, "p", "mysql1", BackupOptions(name="b2", incremental=True))
     assert (backup.kind, backup.parent_id) == ("full", None)
     assert "replaced" in (backup.reason or "")
 
@@ -242,24 +243,24 @@ def test_named_parent_must_be_completed_and_of_the_same_instance_and_lineage(con
     other = running(control, "mysql2")
     foreign = taken(control, other, "foreign")
     with pytest.raises(InvalidRequest, match="not of mysql1"):
-        request_backup(control, "p", instance="mysql1", name="b", parent="foreign")
+        request_backup(control, "p", "mysql1", BackupOptions(name="b", parent="foreign"))
     own = taken(control, instance, "own")
     edit(control, Backup, own.id, lambda r: setattr(r, "status", "FAILED"))
     with pytest.raises(Conflict, match="FAILED") as caught:
-        request_backup(control, "p", instance="mysql1", name="b", parent=own.id)
+        request_backup(control, "p", "mysql1", BackupOptions(name="b", parent=own.id))
     assert "full" in caught.value.remedy
     edit(control, Backup, own.id, lambda r: (setattr(r, "status", "COMPLETED"), setattr(r, "lineage", "L0")))
     with pytest.raises(LineageChanged):
-        request_backup(control, "p", instance="mysql1", name="b", parent=own.id)
+        request_backup(control, "p", "mysql1", BackupOptions(name="b", parent=own.id))
     with pytest.raises(NotFound):
-        request_backup(control, "q", instance="mysql1", name="b", parent=foreign.id)
+        request_backup(control, "q", "mysql1", BackupOptions(name="b", parent=foreign.id))
 
 
 @pytest.mark.parametrize("container", ["", "a/b", "../x", "a b", "-x", "x" * 256, "ü"])
 def test_bad_containers_are_refused(control: Site, container: str) -> None:
     running(control)
     with pytest.raises(InvalidRequest, match="not allowed"):
-        request_backup(control, "p", instance="mysql1", name="b", container=container)
+        request_backup(control, "p", "mysql1", BackupOptions(name="b", container=container))
 
 
 def test_strategy_names_the_container(control: Site) -> None:
@@ -289,7 +290,7 @@ def test_parent_with_children_is_not_deleted(control: Site) -> None:
 
 def test_backup_in_use_is_not_deleted(control: Site) -> None:
     instance = running(control)
-    backup, _ = request_backup(control, "p", instance="mysql1", name="b")
+    backup, _ = request_backup(control, "p", "mysql1", BackupOptions(name="b"))
     with pytest.raises(Busy, match="because it is running"):
         request_delete_backup(control, "p", backup.id)
     end_jobs(control)
@@ -311,7 +312,7 @@ def test_backup_being_deleted_cannot_be_a_parent_or_a_source(control: Site) -> N
     with pytest.raises(Conflict, match="DELETING"):
         request_verify(control, "p", backup.id, prepare=False)
     with pytest.raises(Conflict, match="DELETING"):
-        request_backup(control, "p", instance="mysql1", name="b2", parent=backup.id)
+        request_backup(control, "p", "mysql1", BackupOptions(name="b2", parent=backup.id))
 
 
 def test_volume_smaller_than_the_data_is_refused(control: Site) -> None:
@@ -329,7 +330,7 @@ def test_restore_in_place_blocks_other_jobs(control: Site) -> None:
     with pytest.raises(Busy):
         request_action(control, "p", "mysql1", "restart")
     with pytest.raises(Busy):
-        request_backup(control, "p", instance="mysql1", name="b2")
+        request_backup(control, "p", "mysql1", BackupOptions(name="b2"))
     end_jobs(control, {"code": "ToolFailed", "message": "mbstream broke", "remedy": ""})
     after = row(control, Instance, instance.id)
     assert after.task is None
@@ -338,7 +339,7 @@ def test_restore_in_place_blocks_other_jobs(control: Site) -> None:
 
 def test_failed_backup_sets_the_fault_of_the_instance_until_the_next_success(control: Site) -> None:
     instance = running(control)
-    backup, _ = request_backup(control, "p", instance="mysql1", name="b")
+    backup, _ = request_backup(control, "p", "mysql1", BackupOptions(name="b"))
     end_jobs(control, {"code": "StorageFull", "message": "the store is full", "remedy": "free some space"})
     assert row(control, Backup, backup.id).status == "FAILED"
     fault = row(control, Instance, instance.id).fault
@@ -349,7 +350,7 @@ def test_failed_backup_sets_the_fault_of_the_instance_until_the_next_success(con
 
 def test_deleting_an_instance_cancels_its_jobs(control: Site) -> None:
     instance = running(control)
-    backup, job = request_backup(control, "p", instance="mysql1", name="b")
+    backup, job = request_backup(control, "p", "mysql1", BackupOptions(name="b"))
     first = request_delete_instance(control, "p", "mysql1")
     again = request_delete_instance(control, "p", instance.id)
     assert first.id == again.id
@@ -360,7 +361,7 @@ def test_deleting_an_instance_cancels_its_jobs(control: Site) -> None:
 
 def test_queued_job_is_cancelled_at_once_and_running_job_is_marked(control: Site) -> None:
     running(control)
-    _, job = request_backup(control, "p", instance="mysql1", name="b")
+    _, job = request_backup(control, "p", "mysql1", BackupOptions(name="b"))
     edit(control, Job, job.id, lambda r: setattr(r, "status", "running"))
     assert request_cancel(control, "p", job.id).cancel
     assert row(control, Job, job.id).status == "running"
@@ -374,7 +375,7 @@ def test_projects_cannot_see_each_other(control: Site) -> None:
     instance = running(control)
     backup = taken(control, instance, "b")
     for call in (
-        lambda: request_backup(control, "q", instance=instance.id, name="x"),
+        lambda: request_backup(control, "q", instance.id, BackupOptions(name="x")),
         lambda: request_delete_backup(control, "q", backup.id),
         lambda: request_restore(control, "q", instance.id, backup.id),
         lambda: request_delete_instance(control, "q", instance.id),
@@ -386,7 +387,7 @@ def test_projects_cannot_see_each_other(control: Site) -> None:
 
 def test_wait_returns_at_the_next_event_or_after_the_timeout(control: Site) -> None:
     running(control)
-    _, job = request_backup(control, "p", instance="mysql1", name="b")
+    _, job = request_backup(control, "p", "mysql1", BackupOptions(name="b"))
 
     async def scene() -> None:
         quiet = await wait_job(control, "p", job.id, after=0, seconds=0.2)
@@ -439,7 +440,7 @@ def test_job_of_a_later_version_does_not_end_the_task_of_another_job(control: Si
 
 def test_settling_twice_changes_nothing(control: Site) -> None:
     running(control)
-    _, job = request_backup(control, "p", instance="mysql1", name="b")
+    _, job = request_backup(control, "p", "mysql1", BackupOptions(name="b"))
     end_jobs(control)
     with control.catalog.write() as session:
         settle(session, find_job(session, "p", job.id), {"code": "JobLost", "message": "x", "remedy": ""})
@@ -614,13 +615,13 @@ def test_no_backup_is_based_on_a_damaged_one(control: Site) -> None:
         rows = [session.get(Backup, key) for key in (full.id, one.id)]
         assert broken_chains(session, [r for r in rows if r is not None]) == {full.id: full.id, one.id: full.id}
     with pytest.raises(Conflict, match=r"found backup full .* damaged"):
-        request_backup(control, "p", instance=instance.id, name="x", parent=one.id)
-    next_one, _ = request_backup(control, "p", instance=instance.id, name="y", incremental=True)
+        request_backup(control, "p", instance.id, BackupOptions(name="x", parent=one.id))
+    next_one, _ = request_backup(control, "p", instance.id, BackupOptions(name="y", incremental=True))
     assert (next_one.kind, next_one.parent_id) == ("full", None)
     assert "segment 3 is not what was written" in (next_one.reason or "")
     end_jobs(control)
     edit(control, Backup, full.id, lambda r: setattr(r, "verified", {**verdict, "ok": True}))
-    again, _ = request_backup(control, "p", instance=instance.id, name="z", incremental=True)
+    again, _ = request_backup(control, "p", instance.id, BackupOptions(name="z", incremental=True))
     assert again.parent_id == one.id
 
 

@@ -13,6 +13,7 @@ from strongroom.agent.models import ServerDefinition
 from strongroom.catalog import Backup, Host, Instance, Job, Quota, open_catalog, quotas
 from strongroom.errors import Busy, InvalidRequest, QuotaExceeded, Unsupported
 from strongroom.flows import Site, open_site
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.create import request_instance
 from strongroom.flows.kinds.lifecycle import request_delete_instance, request_reset
@@ -115,13 +116,13 @@ def test_deleted_resources_do_not_count(control_with: MakeControl) -> None:
 def test_failed_backups_count(control_with: MakeControl) -> None:
     control = control_with(backups=2)
     instance = running(control)
-    first, _ = request_backup(control, "p", instance=instance.id, name="b1")
+    first, _ = request_backup(control, "p", instance.id, BackupOptions(name="b1"))
     edit(control, Backup, first.id, status="FAILED")
     end_jobs(control)
-    request_backup(control, "p", instance=instance.id, name="b2")
+    request_backup(control, "p", instance.id, BackupOptions(name="b2"))
     end_jobs(control)
     with pytest.raises(QuotaExceeded, match=r"\['backups'\]") as caught:
-        request_backup(control, "p", instance=instance.id, name="b3")
+        request_backup(control, "p", instance.id, BackupOptions(name="b3"))
     assert "2 of 2 in use" in caught.value.remedy
 
 
@@ -176,7 +177,7 @@ def test_volume_can_only_grow(control_with: MakeControl) -> None:
     assert row(control, Instance, instance.id).volume_size == 20
     with pytest.raises(QuotaExceeded, match="volumes"):
         request_resize_volume(control, "p", instance.id, 21)
-    request_backup(control, "p", instance=instance.id, name="b")
+    request_backup(control, "p", instance.id, BackupOptions(name="b"))
     with pytest.raises(Busy):
         request_resize_volume(control, "p", instance.id, 30)
 
@@ -216,10 +217,10 @@ def test_adopted_server_cannot_be_resized(control_with: MakeControl) -> None:
 def test_reset_ends_jobs_and_fails_running_backups(control_with: MakeControl) -> None:
     control = control_with()
     instance = running(control)
-    done, _ = request_backup(control, "p", instance=instance.id, name="done")
+    done, _ = request_backup(control, "p", instance.id, BackupOptions(name="done"))
     edit(control, Backup, done.id, status="COMPLETED")
     end_jobs(control)
-    backup, job = request_backup(control, "p", instance=instance.id, name="b")
+    backup, job = request_backup(control, "p", instance.id, BackupOptions(name="b"))
     edit(control, Job, job.id, status="running")
     request_reset(control, "p", instance.id)
     ended = row(control, Job, job.id)
@@ -227,7 +228,7 @@ def test_reset_ends_jobs_and_fails_running_backups(control_with: MakeControl) ->
     assert row(control, Backup, backup.id).status == "FAILED"
     assert row(control, Backup, done.id).status == "COMPLETED"
     assert row(control, Instance, instance.id).task is None
-    request_backup(control, "p", instance=instance.id, name="next")
+    request_backup(control, "p", instance.id, BackupOptions(name="next"))
 
 
 def test_instance_that_was_never_built_can_be_deleted_after_a_reset(control_with: MakeControl) -> None:

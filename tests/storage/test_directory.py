@@ -112,10 +112,28 @@ def test_group_members_share_containers_but_not_artifacts(place: Path) -> None:
     assert "PermissionError" in done.stderr
     done = run_as("nobody", [], PUT, top, "", "box/x/0")
     assert "StorageDenied" in done.stderr
+    look = """
+        from strongroom.artifact import Location, require_container
+        print(list(store.folders("box")))
+        require_container(store, Location(container="box", id="other"))
+    """
+    done = run_as("nobody", [GID], textwrap.dedent(PUT) + textwrap.dedent(look), top, GID)
+    assert done.stdout.strip() == "['mine', 'other']", done.stderr
+    assert done.returncode == 0, done.stderr
     root = DirectoryStore(top, gid=GID)
     assert [s.key for s in root.list("box")] == ["box/mine/0", "box/mine/1", "box/other/0"]
     root.delete([s.key for s in root.list("box/mine")])
     assert [s.key for s in root.list("")] == ["box/other/0"]
+
+
+@pytest.mark.root
+def test_servers_of_several_users_write_to_a_folder_that_belongs_to_no_backup(place: Path) -> None:
+    top = place / "store"
+    DirectoryStore(top, gid=GID)
+    for user in ("mysql", "nobody"):
+        done = run_as(user, [GID], PUT, top, GID, f"box/_logs/{user}/0")
+        assert done.returncode == 0, done.stderr
+    assert (mode(top / "box" / "_logs"), mode(top / "box" / "_logs" / "mysql")) == ("0o3770", "0o2700")
 
 
 @pytest.mark.root
@@ -272,3 +290,21 @@ def test_path_of_the_store_is_a_file(place: Path) -> None:
         store.put("c/a/0", b"x")
     with pytest.raises(StorageError):
         DirectoryStore(place / "store" / "below")
+
+
+def test_a_signal_right_after_the_file_was_created_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(place / "store")
+    store.put("c/a/0", b"x")
+    open_file = os.open
+
+    def open_and_interrupt(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        file = open_file(path, flags, *rest, **options)
+        if flags & os.O_EXCL:
+            os.close(file)
+            raise KeyboardInterrupt
+        return file
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "open", open_and_interrupt)
+        store.put("c/a/1", b"x")
+    assert os.listdir(place / "store" / "c" / "a") == ["0"]  # noqa: PTH208

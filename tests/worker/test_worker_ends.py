@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -32,6 +33,7 @@ PHASES = {
     "prepare": ("restore", "backup", "--prepare"),
     "extract incremental 1": ("restore", None, "inc"),
     "apply incremental 1": ("restore", "backup", "--incremental-dir"),
+    "read": ("verify", None, "full"),
     "rehearsal": ("verify", "backup", "--prepare"),
     "initialize": ("initialize", "initialize", "--datadir"),
 }
@@ -141,6 +143,15 @@ def test_cancel_by_sigterm_of_the_worker_alone(place: Path, a: MariaDBServer) ->
         os.kill(worker.process.pid, signal.SIGTERM)
         assert worker.wait().status == "cancelled"
         require_clean(place, worker)
+
+
+def test_cancel_if_another_thread_gets_the_signal(place: Path, a: MariaDBServer) -> None:
+    """The main thread waits for a lock and does not notice: as if the signal arrived right before it began to wait."""
+    with begun(place, a.server, "extract") as worker:
+        pid = worker.process.pid
+        other = next(int(task) for task in os.listdir(f"/proc/{pid}/task") if int(task) != pid)  # noqa: PTH208
+        assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGINT) == 0
+        assert worker.wait().status == "cancelled"
 
 
 def test_backup_cancelled_or_killed_at_any_moment(place: Path, a: MariaDBServer) -> None:

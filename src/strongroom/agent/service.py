@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
-import uvicorn
 from pydantic import BaseModel, ConfigDict
+from uvicorn.config import Config
 
 from strongroom import __version__
 from strongroom.agent.app import Agent
@@ -78,7 +78,7 @@ async def serve_agent(settings: Settings, *, control_plane: str | None, token: T
     control.write_text(checked(member.control))
     agent = Agent(settings)
     server = Server(
-        uvicorn.Config(
+        Config(
             agent.app,
             lifespan="off",
             log_level="error",

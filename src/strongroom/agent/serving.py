@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import Server as BaseServer
 
 from strongroom.errors import ConfigurationError
 
@@ -53,14 +54,14 @@ TICK = 10
 """uvicorn counts tenths of a second."""
 
 
-class Server(uvicorn.Server):
+class Server(BaseServer):
     """uvicorn re-raises the signal that stopped it, which would end the process before the rest is stopped: no signals here.
 
     uvicorn also polls ten times a second whether it should exit. This server is notified, and wakes once a second to update the
     date of its replies.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: Config) -> None:
         self._notified = asyncio.Event()
         self._should_exit = False
         super().__init__(config)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import httpx
 import structlog
-import uvicorn
+from uvicorn.config import Config
 
 from strongroom import __version__
 from strongroom.agent import Agent, AgentClient, store_gid
@@ -80,7 +80,7 @@ async def serve(settings: Settings) -> None:
         chores.start()
         host, port = bound.getsockname()[:2]
         server = Server(
-            uvicorn.Config(
+            Config(
                 create_app(control, method=method),
                 http=HttpProtocol,
                 lifespan="off",

@@ -29,6 +29,8 @@ def require_container(store: Store, target: Location | ForeignChain) -> None:
 
 
 def _has_objects(store: Store, container: str) -> bool:
+    if next(iter(store.folders(container)), None) is not None:
+        return True  # first, because a directory may contain backups of OS users whose files cannot be listed
     try:
         return next(iter(store.list(container)), None) is not None
     except StorageNameInvalid:  # there is an object, written by others

@@ -170,7 +170,7 @@ class Reader:
                 yield number, found
         finally:
             self._current = None
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # a store that does not answer must not delay an error or a cancel
 
     def _new_buffers(self) -> Buffers:
         return Buffers(max((segment.raw for segment in self.manifest.segments), default=0))

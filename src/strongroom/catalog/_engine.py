@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import QueuePool
 
 from strongroom.catalog._changes import Changes
 from strongroom.catalog._tables import Fact
@@ -98,6 +99,17 @@ class Catalog:
         with self.read() as session:
             fact = session.get(Fact, "service_id")
             return fact.value if fact else ""
+
+    def release_memory(self) -> None:
+        """Forget statements, and, of the connections to files that are not in use, all but one: each takes about a megabyte."""
+        self.engine.clear_compiled_cache()
+        pool = self.engine.pool
+        if self.is_local and isinstance(pool, QueuePool):
+            idle = [pool.connect() for _ in range(pool.checkedin())]
+            for connection in idle[1:]:
+                connection.detach()  # otherwise it would return to the pool
+            for connection in idle:
+                connection.close()
 
     def close(self) -> None:
         """Close all connections."""

@@ -14,9 +14,13 @@ import structlog
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 
-from strongroom.system.imports import defer_modules
+from strongroom.system.imports import defer_modules, defer_names
 
-with defer_modules("psycopg", "psycopg.errors", "yaml"):  # DBOS uses them with PostgreSQL and with files of its own: 9 MB
+with (  # DBOS uses them with PostgreSQL, with files of its own, and for schedules: 11 MB
+    defer_modules("psycopg", "psycopg.errors", "yaml", "click"),
+    defer_names("croniter", "croniter"),
+    defer_names("dateutil.parser", "isoparse"),
+):
     from dbos import DBOS, DBOSConfig, SetWorkflowID
     from dbos import _serialization as dbos_serialization
     from dbos._utils import INTERNAL_QUEUE_NAME
@@ -29,7 +33,7 @@ from strongroom.flows.crashes import Crashes
 from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
-from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
@@ -61,7 +65,7 @@ async def job(job_id: str) -> str:
         if _Running.launcher is not None:
             _Running.launcher.ended(job_id)
         if _Running.site is not None:
-            _Running.site.alarm.wake(SCHEDULES)
+            _Running.site.follow_policies()
 
 
 @DBOS.step(name="begin")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import SecretStr
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from strongroom.artifact import load_identities
 from strongroom.catalog import Backup, Catalog
@@ -66,6 +67,16 @@ class Stores:
         with self._catalog.read() as session:
             projects = list(session.scalars(select(Backup.project).distinct()))
         yield from map(self.of_project, projects)
+
+    def has_backups(self, session: Session, project: str, container: str | None = None) -> bool:
+        """Whether the catalog has completed backups of this service in the store of a project, or in one container of it."""
+        known = select(Backup.id).where(Backup.deleted.is_(None), Backup.status == "COMPLETED")
+        if self._settings.storage.by_project:
+            known = known.where(Backup.project == project)
+        if container is not None:
+            place = f"{self.of_project(project).url(container)}/"
+            known = known.where(Backup.container == container, Backup.location.startswith(place, autoescape=True))
+        return session.scalars(known.limit(1)).first() is not None
 
     def identities(self) -> list[SecretStr]:
         """The age identities that decrypt backups. Raises ConfigurationError."""

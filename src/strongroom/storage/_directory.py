@@ -28,6 +28,8 @@ _PRIVATE = 0o700
 _TRAVERSABLE = 0o711
 _SHARED = 0o3770
 """Set-group-id, so that the group stays; sticky, so that one user cannot remove what another wrote."""
+_SEVERAL = "_"
+"""How the name of a folder in a container begins that does not belong to one backup: every server writes to it."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}", re.DOTALL)
 """Temporary names of objects. Other hidden files were not written by this store."""
@@ -38,8 +40,8 @@ _ATTEMPTS = 10
 class DirectoryStore:
     """Objects as files below ``top``. ``top`` is created if it is missing.
 
-    With ``gid`` the top and the containers belong to that group, which may write to them. Everything below a container belongs
-    only to the OS user that writes it.
+    With ``gid`` the top, the containers and the folders ``_…`` in them belong to that group, which may write to them. Everything
+    else below a container belongs only to the OS user that writes it.
     """
 
     capabilities = Capabilities(server_checksum=False, conditional_create=True)
@@ -144,18 +146,19 @@ class DirectoryStore:
                 except FileNotFoundError:
                     if not make:
                         raise
-                    below = self._make_folder(part, current, container=depth == 0)
+                    is_shared = depth == 0 or (depth == 1 and part.startswith(_SEVERAL))
+                    below = self._make_folder(part, current, shared=is_shared)
                 os.close(current)
                 current = below
             yield current
         finally:
             os.close(current)
 
-    def _make_folder(self, name: str, parent: int, *, container: bool) -> int:
+    def _make_folder(self, name: str, parent: int, *, shared: bool) -> int:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _PRIVATE, dir_fd=parent)
             made = os.open(name, _FOLDER, dir_fd=parent)
-            if container:
+            if shared:
                 self._share(made)
             os.fsync(parent)
             return made
@@ -181,8 +184,12 @@ class DirectoryStore:
                 yield _make_stat("/".join(here), entry.stat(follow_symlinks=False))
 
     def _has_files(self, parts: Sequence[str]) -> bool:
-        """Whether there is any file below, including what a killed writer left."""
-        return any(not e.is_dir(follow_symlinks=False) or self._has_files([*parts, e.name]) for e in self._entries(parts))
+        """Whether there is any file below, including what a killed writer left. A folder of another OS user counts as one."""
+        try:
+            entries = self._entries(parts)
+        except PermissionError:
+            return True
+        return any(not e.is_dir(follow_symlinks=False) or self._has_files([*parts, e.name]) for e in entries)
 
     def _clean_folder(self, parts: Sequence[str]) -> None:
         """Make deletions durable, remove what killed writers left, and remove empty folders, but no container."""
@@ -209,25 +216,23 @@ class DirectoryStore:
     def _write(self, directory: int, key: str, name: str, data: bytes | memoryview, create: bool) -> Stat:
         temporary = f".{name}.{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(temporary, flags, 0o600, dir_fd=directory)
-        output = Output(file)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            output.write(0, data)
-            os.fsync(file)
-            if create:
-                os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-                os.unlink(temporary, dir_fd=directory)
-            else:
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-            return _make_stat(key, os.fstat(file))
-        except BaseException:
+            file = os.open(temporary, flags, 0o600, dir_fd=directory)
+            with contextlib.closing(Output(file)) as output:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                output.write(0, data)
+                os.fsync(file)
+                if create:
+                    os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                    os.unlink(temporary, dir_fd=directory)
+                else:
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
+                return _make_stat(key, os.fstat(file))
+        except BaseException:  # a signal may arrive as soon as the file exists
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)
             raise
-        finally:
-            output.close()
 
     @contextlib.contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -32,6 +32,37 @@ def defer_modules(*names: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def defer_names(module: str, *names: str) -> Iterator[None]:
+    """What is imported from the module within the block loads the module when it is called, or something of it is used.
+
+    This is for functions, and for classes that nobody derives from.
+    """
+    deferred = ModuleType(module)
+    for name in names:
+        setattr(deferred, name, _DeferredName(module, name))
+    with _replace({module: deferred}):
+        yield
+
+
+class _DeferredName:
+    """Stands for a function or a class of a module."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._load()(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for by the import system
+            raise AttributeError(name)
+        return getattr(self._load(), name)
+
+    def _load(self) -> Any:
+        return getattr(import_module(self._module), self._name)
+
+
 class _Deferred(ModuleType):
     """Stands for a module."""
 
@@ -42,7 +73,7 @@ class _Deferred(ModuleType):
 
 
 @contextmanager
-def _replace(modules: dict[str, _Deferred] | dict[str, None]) -> Iterator[None]:
+def _replace(modules: Mapping[str, ModuleType | None]) -> Iterator[None]:
     """Let imports find these; modules that are loaded already stay. Call it from the thread that loads the program."""
     replaced = {name: module for name, module in modules.items() if name not in sys.modules}
     sys.modules.update(replaced)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ def main(preload: Sequence[str] = ()) -> int:
 
     Returns the exit status: 0 if the job succeeded, 1 if it did not, 2 if the spec is not valid.
     """
+    _signals.reset_signals()
     for name in preload:
         datastores.get(name).restores.load()
     spec = _parse_spec(receive_spec())
@@ -43,12 +44,15 @@ def main(preload: Sequence[str] = ()) -> int:
         _import_modules(spec)
         become_user(spec.user, spec.store_gid)
         datastores.set_stall_timeout(spec.stall_timeout)
-        _signals.raise_on_signals()
-        output = run_job(spec, EventLog(spec.job_dir / "events.jsonl"))
-    except Exception as error:  # noqa: BLE001 - it becomes part of the result
+        try:
+            _signals.raise_on_signals()
+            output = run_job(spec, EventLog(spec.job_dir / "events.jsonl"))
+        finally:
+            _signals.ignore_signals()
+    except (Exception, _signals.Interrupted) as error:  # noqa: BLE001 - it becomes part of the result
+        _signals.ignore_signals()  # the first call may have been interrupted
         failure = _translate_error(error)
         output = dict(failure.output or {})
-    _signals.ignore_signals()
     status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
     if failure is not None:
         status = "cancelled" if isinstance(failure, Cancelled) else "failed"
@@ -92,7 +96,11 @@ def _require_server(spec: WorkerSpec) -> Server:
     return spec.server
 
 
-def _translate_error(error: Exception) -> StrongroomError:
+def _translate_error(error: BaseException) -> StrongroomError:
+    if _signals.is_interrupted(error):
+        if not isinstance(error, _signals.Interrupted):
+            traceback.print_exception(error)
+        return Cancelled("the job was cancelled")
     if isinstance(error, StrongroomError):
         return error
     traceback.print_exception(error)

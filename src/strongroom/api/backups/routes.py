@@ -40,6 +40,7 @@ from strongroom.flows import (
     undelete_backup,
     version_id,
 )
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.kinds.backup import request_backup
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
 from strongroom.flows.kinds.foreign import request_import, request_restore_from
@@ -100,14 +101,16 @@ def create(body: CreateBackup, caller: CallerDep, control: ControlDep, response:
     row, job = request_backup(
         control,
         caller.owner(control, "instance", requested.instance),
-        instance=requested.instance,
-        name=requested.name,
-        description=requested.description or None,
-        container=requested.swift_container or None,
-        parent=requested.parent_id or None,
-        incremental=bool(requested.incremental),
-        codec=requested.codec,
-        damaged_pages=requested.damaged_pages,
+        requested.instance,
+        BackupOptions(
+            name=requested.name,
+            description=requested.description or None,
+            container=requested.swift_container or None,
+            parent=requested.parent_id or None,
+            incremental=bool(requested.incremental),
+            codec=requested.codec,
+            damaged_pages=requested.damaged_pages,
+        ),
     )
     response.headers[JOB_HEADER] = job.id
     return OneBackup(backup=make_backup_view(row, job.id, restorable=False))

@@ -37,6 +37,7 @@ from strongroom.catalog import Cluster
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import Site, find_cluster, find_instance, plan_cluster_restore, request_cluster_backup
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.kinds.cluster_actions import request_cluster_action, request_recover
 from strongroom.flows.kinds.cluster_create import request_adopt_cluster, request_cluster
 from strongroom.flows.kinds.cluster_deletion import request_delete_cluster, request_reset_cluster
@@ -217,12 +218,14 @@ def back_up(cluster: Segment, body: BackUpCluster, caller: CallerDep, control: C
         control,
         caller.project,
         cluster,
-        name=requested.name or f"{cluster[:200]}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
-        description=requested.description or None,
-        container=requested.swift_container or None,
-        incremental=requested.incremental,
-        node=requested.node or None,
-        desync=requested.desync,
+        BackupOptions(
+            name=requested.name or f"{cluster[:200]}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+            description=requested.description or None,
+            container=requested.swift_container or None,
+            incremental=requested.incremental,
+            node=requested.node or None,
+            desync=requested.desync,
+        ),
     )
     return accepted(job)
 

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, partial, wraps
-from typing import Annotated, ParamSpec, cast
+from typing import Annotated, Any, ParamSpec, cast
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from strongroom.api.http.fields import SLASH, Link, View
@@ -127,12 +128,30 @@ async def authorized(request: Request, control: ControlDep, project: ProjectSegm
     return caller
 
 
+class _Route(APIRoute):
+    """A route that shares the dependencies of its handler with the other routes: they use 8 KB each."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _share_dependencies(self.dependant)
+
+
+_shared: dict[tuple[object, str | None], Dependant] = {}
+"""What FastAPI knows of a dependency, by its function and the name of the parameter."""
+
+
+def _share_dependencies(dependant: Dependant) -> None:
+    dependant.dependencies[:] = [_shared.setdefault((each.call, each.name), each) for each in dependant.dependencies]
+    for each in dependant.dependencies:
+        _share_dependencies(each)
+
+
 def project_router(tag: str) -> APIRouter:
     """A router for routes in a project. Its routes are added to the application as they are.
 
     FastAPI's ``include_router`` would build each of them once more on the first request, which takes 9 MB.
     """
-    return APIRouter(prefix=PREFIX, dependencies=[Depends(authorized)], tags=[tag])
+    return APIRouter(prefix=PREFIX, dependencies=[Depends(authorized)], tags=[tag], route_class=_Route)
 
 
 def route_name(method: str, route: APIRoute) -> str:

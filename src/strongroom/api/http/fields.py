@@ -109,6 +109,8 @@ Segment = Annotated[str, Path(), BeforeValidator(lambda text: text.replace(SLASH
 Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_plain)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain), AfterValidator(_parse_name)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain)]
+Moment = Annotated[str, StringConstraints(min_length=1, max_length=600), AfterValidator(require_plain)]
+"""The target of a restore (``archive.Target``)."""
 Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(require_plain)]
 FlavorRef = Annotated[Ref, BeforeValidator(_parse_reference)]
 Container = Annotated[str, AfterValidator(_parse_container), Field(json_schema_extra={"pattern": CONTAINER_PATTERN})]

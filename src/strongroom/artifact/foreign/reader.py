@@ -97,20 +97,20 @@ class ForeignReader:
     def _stored(self, hashes: _Hashes) -> Generator[bytes, None, None]:
         """Yield the stored bytes in order, fetched ahead by one thread, because the hashes need the order."""
         todo = self._ranges()
-        with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
-            ahead: deque[Future[bytes]] = deque()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        ahead: deque[Future[bytes]] = deque()
 
-            def begin(most: int) -> None:
-                ahead.extend(pool.submit(self._fetch, *what, hashes) for what in islice(todo, most))
+        def begin(most: int) -> None:
+            ahead.extend(pool.submit(self._fetch, *what, hashes) for what in islice(todo, most))
 
-            try:
-                begin(_AHEAD)
-                while ahead:
-                    data = ahead.popleft().result()
-                    begin(1)
-                    yield data
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            begin(_AHEAD)
+            while ahead:
+                data = ahead.popleft().result()
+                begin(1)
+                yield data
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # a store that does not answer must not delay an error or a cancel
 
     def _ranges(self) -> Iterator[tuple[int, int, int]]:
         for number, piece in enumerate(self.manifest.pieces):

@@ -21,13 +21,13 @@ from strongroom.datastores.toolkit.witness import (
     KEPT_TOKENS,
     WITNESS_FILE,
     WITNESS_LOST,
-    WITNESS_NEVER_WRITTEN,
     describe_process,
     explain_no_proof,
     has_token,
-    is_same_process,
     keep_token,
     new_token,
+    require_same_process,
+    require_written,
 )
 from strongroom.errors import StrongroomError
 
@@ -114,18 +114,12 @@ def require_witness(connection: Connection[Cursor], server: Server, request: Bac
     """Raises LineageChanged unless the server proves that its history contains the parent of an incremental."""
     if request.kind != "incremental":
         return
-    witness = request.parent_witness
-    if witness is None:
-        raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
+    name = describe_server(server)
+    witness = require_written(name, request.parent_witness)
     if witness.token is None:
-        if not is_same_process(witness.evidence, find_server_pid(connection)):
-            raise explain_no_proof(
-                describe_server(server),
-                "the account may not write a token into it, and it was restarted since",
-                describe_grant(connection, server),
-            )
-        return
-    require_token(connection, server, witness.token)
+        require_same_process(name, witness, find_server_pid(connection), lambda: describe_grant(connection, server))
+    else:
+        require_token(connection, server, witness.token)
 
 
 def require_token(connection: Connection[Cursor], server: Server, token: str) -> None:

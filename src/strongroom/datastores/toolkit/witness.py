@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from strongroom.artifact import Witness
 from strongroom.errors import ConfigurationError, LineageChanged
 from strongroom.system.files import read_text, write_file
 from strongroom.system.users import find_owner
@@ -54,6 +55,22 @@ def explain_no_proof(server: str, why: str, remedy: str = "") -> LineageChanged:
         f"nothing proves that the data of {server} still contains the parent backup: {why}",
         remedy=f"{TAKE_FULL} {remedy}".strip(),
     )
+
+
+def require_written(server: str, witness: Witness | None) -> Witness:
+    """The witness of the parent. Raises LineageChanged if it has none."""
+    if witness is None:
+        raise explain_no_proof(server, WITNESS_NEVER_WRITTEN)
+    return witness
+
+
+def require_same_process(server: str, witness: Witness, pid: int | None, describe_grant: Callable[[], str]) -> None:
+    """Raises LineageChanged unless the server is still the process that was running when the parent ended.
+
+    ``describe_grant`` returns the statement that grants the right to write a token, which is stronger evidence.
+    """
+    if not is_same_process(witness.evidence, pid):
+        raise explain_no_proof(server, "the account may not write a token into it, and it was restarted since", describe_grant())
 
 
 WITNESS_NEVER_WRITTEN = "no token was written into the server after the parent backup ended"

@@ -12,7 +12,8 @@ MINUTE = 60.0
 _LIBC = ctypes.CDLL(None)
 
 
-def _trim(_site: Site) -> None:
+def _trim(site: Site) -> None:
+    site.catalog.release_memory()
     gc.collect()  # does not scan what the service froze when it began to serve
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)

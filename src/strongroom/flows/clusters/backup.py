@@ -12,13 +12,13 @@ from strongroom.catalog import Backup, Cluster, Expiration, Instance, Job, quota
 from strongroom.catalog.find import find_cluster, nodes_of
 from strongroom.catalog.queries import silent_hosts
 from strongroom.errors import Busy, Conflict
-from strongroom.flows.backups.chains import ChainLimit, newest_parent, no_limit
+from strongroom.flows.backups.chains import ChainLimit, newest_parent
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.clusters.busy import refuse_if_cut_off, refuse_if_working
 from strongroom.flows.clusters.nodes import node_name, nodes_named
 from strongroom.flows.hosts.fresh import refresh_nodes
-from strongroom.flows.jobs import Scheduled, new_job
+from strongroom.flows.jobs import new_job
 from strongroom.flows.kinds.backup import new_backup
-from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 
 SYNC_PATIENCE = 15.0
@@ -28,67 +28,31 @@ TEMPORARY_STATES = ("Donor/Desynced", "Joined")
 """States of a serving node that becomes Synced without an intervention."""
 
 
-def request_cluster_backup(
-    site: Site,
-    project: str,
-    cluster: str,
-    *,
-    name: str,
-    description: str | None = None,
-    container: str | None = None,
-    incremental: bool = False,
-    node: str | None = None,
-    desync: bool = False,
-) -> tuple[Backup, Job]:
+def request_cluster_backup(site: Site, project: str, cluster: str, options: BackupOptions) -> tuple[Backup, Job]:
     """Take a backup of one Synced node: for an incremental the node of the chain, otherwise the one with the fewest writes.
 
     If an incremental has no usable parent, a full is taken, with the reason. Without any completed backup, an incremental is
     refused. Raises NotFound, Conflict, Busy, InvalidRequest, QuotaExceeded.
     """
-    check_name(name, "backup")
-    if container is not None:
-        check_container(container)
+    options.check()
     refresh_nodes(site, project, cluster, unless=is_synced)
-    if node is not None or incremental:
-        _await_synced(site, project, cluster, node)
+    if options.node is not None or options.incremental:
+        _await_synced(site, project, cluster, options.node)
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
-        backup, job = add_cluster_backup(
-            session,
-            site,
-            row,
-            name=name,
-            description=description,
-            container=container,
-            incremental=incremental,
-            node=node,
-            desync=desync,
-        )
+        backup, job = add_cluster_backup(session, site, row, options)
     site.start(job)
     return backup, job
 
 
-def add_cluster_backup(
-    session: Session,
-    site: Site,
-    row: Cluster,
-    *,
-    name: str,
-    description: str | None = None,
-    container: str | None = None,
-    incremental: bool = False,
-    node: str | None = None,
-    desync: bool = False,
-    limit: ChainLimit = no_limit,
-    scheduled: Scheduled | None = None,
-) -> tuple[Backup, Job]:
+def add_cluster_backup(session: Session, site: Site, row: Cluster, options: BackupOptions) -> tuple[Backup, Job]:
     """Add a backup of the cluster and its job, in the transaction of the caller, who starts the job. Raises as the request."""
     refuse_cluster_backup(session, site, row)
     nodes, synced = nodes_of(session, row.id), _list_synced(session, row)
-    wanted = nodes_named(session, row, [node])[0] if node else None
-    base, reason = _choose_parent(session, row, nodes, synced, wanted, limit) if incremental else (None, None)
+    wanted = nodes_named(session, row, [options.node])[0] if options.node else None
+    base, reason = _choose_parent(session, row, nodes, synced, wanted, options.limit) if options.incremental else (None, None)
     source = next(n for n in nodes if n.id == base.instance_id) if base else _choose_source(row, synced, wanted)
-    backup = new_backup(session, site, source, base, name=name, description=description, container=container, reason=reason)
+    backup = new_backup(session, site, source, base, options, reason)
     job = new_job(
         session,
         row.project,
@@ -96,9 +60,9 @@ def add_cluster_backup(
         instance=source,
         cluster=row,
         backup=backup,
-        scheduled=scheduled,
+        scheduled=options.scheduled,
         fall_back_to_full=True,
-        desync=desync,
+        desync=options.desync,
     )
     return backup, job
 

@@ -7,10 +7,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import select
@@ -23,11 +23,12 @@ from strongroom.flows import outcomes
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.reconcile import call_back, forget_adopted
-from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.site import LOG_ARCHIVES, Site
 from strongroom.flows.steps import record_view
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
 PACE = 1.0
 """Seconds between two queries of an agent that does not answer or has a server that is not in its target state."""
 CALM = 15.0
@@ -82,6 +83,7 @@ class Monitor:
         self._task = asyncio.create_task(self._run())
         self._site.agents.ask = self.ask_hosts
         self._site.agents.ask_server = self.ask_server
+        self._site.agents.perform = self.perform
 
     def ask_hosts(self) -> None:
         """Query the facts of all hosts, and wait a short time for them. Not from the thread of the event loop."""
@@ -92,6 +94,11 @@ class Monitor:
         """Query the state of a server now. If its host does not answer soon, the catalog keeps the last known state."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._ask_server(host, server), self._loop).result()
+
+    def perform(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run calls of agents on the event loop, and return their result. Not from the thread of the event loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _ask_server(self, host: str, server: str) -> None:
         try:
@@ -178,6 +185,8 @@ class Monitor:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):
                 self._note_change(host, answers)
+            if answers and not self._answers.get(host, False):
+                self._site.alarm.wake(LOG_ARCHIVES)  # its agent may have forgotten the options of duties
             if answers and (not self._answers.get(host, False) or self._is_unsettled(host)):
                 self._returns[host] = asyncio.create_task(call_back(self._site, host))
             self._answers[host] = answers
@@ -254,7 +263,7 @@ class Monitor:
                     instance.seen = now()
                     is_up = is_up or (instance.state == "running" and before != "running")
         if is_up:
-            self._site.alarm.wake(SCHEDULES)
+            self._site.follow_policies()
 
     def _note_unknown(self, host: str, unknown: list[ServerView]) -> None:
         before = {view.id for view in self._site.agents.unknown.get(host, [])}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from typing import Literal
 
 from pydantic import ValidationError
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom import datastores
@@ -21,14 +19,14 @@ from strongroom.catalog.find import (
 )
 from strongroom.errors import Busy, Conflict, DatabaseDamaged, InvalidRequest, LineageChanged, Unsupported
 from strongroom.flows.backups import artifact_end
-from strongroom.flows.backups.chains import ChainLimit, describe_damage, newest_parent, no_limit
+from strongroom.flows.backups.chains import describe_damage, newest_parent
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.backups.sources import location_of
 from strongroom.flows.hosts.fresh import refresh_instance
-from strongroom.flows.jobs import Scheduled, new_job, refuse_if_busy, refuse_if_node
+from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import Failure, JobKind
 from strongroom.flows.outcomes import fail_backup
 from strongroom.flows.policies.ends import settle_backup
-from strongroom.flows.records import check_container, check_name
 from strongroom.flows.site import Site
 from strongroom.flows.steps import backup_of, start_building, work
 from strongroom.worker.spec import BackupJob, JobRequest
@@ -59,24 +57,10 @@ def _make_request(site: Site, session: Session, job: Job) -> JobRequest:
         ),
         recipients=site.settings.encryption.recipients,
         owner=site.catalog.service_id,
-        container_exists=_is_known_container(site, session, backup),
+        container_exists=site.settings.storage.driver == "directory"  # only file systems have to be mounted
+        and site.stores.has_backups(session, backup.project, backup.container),
     )
     return JobRequest(server=job.instance_id, job=request)
-
-
-def _is_known_container(site: Site, session: Session, backup: Backup) -> bool:
-    """Whether the catalog knows backups in the same directory of the store. Only file systems have to be mounted."""
-    if site.settings.storage.driver != "directory":
-        return False
-    at = site.stores.holding(backup).url(backup.container)
-    there = select(Backup.id).where(
-        Backup.project == backup.project,
-        Backup.container == backup.container,
-        Backup.status == "COMPLETED",
-        Backup.source.is_(None),
-        Backup.location.startswith(f"{at}/", autoescape=True),
-    )
-    return session.scalars(there.limit(1)).first() is not None
 
 
 def _settle(session: Session, job: Job, failure: Failure | None) -> None:
@@ -94,85 +78,49 @@ def _settle(session: Session, job: Job, failure: Failure | None) -> None:
 def request_backup(
     site: Site,
     project: str,
-    *,
     instance: str,
-    name: str,
-    description: str | None = None,
-    container: str | None = None,
-    parent: str | None = None,
-    incremental: bool = False,
-    codec: str | None = None,
-    damaged_pages: Literal["fail", "warn"] = "warn",
+    options: BackupOptions,
 ) -> tuple[Backup, Job]:
     """Take a backup. With ``parent``, it is an incremental based on that backup; with ``incremental`` alone, it is based on the
     newest usable backup, or is a full if there is none.
 
     Raises NotFound, InvalidRequest, Conflict, LineageChanged, Busy, QuotaExceeded, Unsupported.
     """
-    check_name(name, "backup")
-    if container is not None:
-        check_container(container)
+    options.check()
     refresh_instance(site, project, instance)
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
-        backup, job = add_backup(
-            session,
-            site,
-            row,
-            name=name,
-            description=description,
-            container=container,
-            parent=parent,
-            incremental=incremental,
-            codec=codec,
-            damaged_pages=damaged_pages,
-        )
+        backup, job = add_backup(session, site, row, options)
     site.start(job)
     return backup, job
 
 
-def add_backup(
-    session: Session,
-    site: Site,
-    row: Instance,
-    *,
-    name: str,
-    description: str | None = None,
-    container: str | None = None,
-    parent: str | None = None,
-    incremental: bool = False,
-    codec: str | None = None,
-    damaged_pages: Literal["fail", "warn"] = "warn",
-    limit: ChainLimit = no_limit,
-    scheduled: Scheduled | None = None,
-) -> tuple[Backup, Job]:
+def add_backup(session: Session, site: Site, row: Instance, options: BackupOptions) -> tuple[Backup, Job]:
     """Add a backup of the instance and its job, in the transaction of the caller, who starts the job. Raises as the request."""
     refuse_backup(session, site, row)
     reason = None
     base: Backup | None = None
     chains = datastores.get(row.datastore).capabilities.incremental
-    if parent is not None and not chains:
+    if options.parent is not None and not chains:
         raise Unsupported(
             f"incremental backups of {row.datastore} are not supported", remedy="Omit the parent to take a full backup."
         )
-    if parent is not None:
-        base = _named_parent(session, row.project, row, parent)
-    elif incremental and not chains:
+    if options.parent is not None:
+        base = _named_parent(session, row.project, row, options.parent)
+    elif options.incremental and not chains:
         reason = f"a full was taken: incremental backups of {row.datastore} are not supported"
-    elif incremental:
-        base, reason = newest_parent(session, row, limit)
-    backup = new_backup(
-        session, site, row, base, name=name, description=description, container=container, codec=codec, reason=reason
-    )
+    elif options.incremental:
+        base, reason = newest_parent(session, row, options.limit)
+    backup = new_backup(session, site, row, base, options, reason)
     job = new_job(
         session,
         row.project,
         "backup",
         instance=row,
         backup=backup,
-        scheduled=scheduled,
-        fall_back_to_full=parent is None,
-        damaged_pages=damaged_pages,
+        scheduled=options.scheduled,
+        fall_back_to_full=options.parent is None,
+        damaged_pages=options.damaged_pages,
     )
     return backup, job
 
@@ -192,34 +140,25 @@ def refuse_backup(session: Session, site: Site, row: Instance) -> None:
 
 
 def new_backup(
-    session: Session,
-    site: Site,
-    instance: Instance,
-    base: Backup | None,
-    *,
-    name: str,
-    description: str | None,
-    container: str | None,
-    codec: str | None = None,
-    reason: str | None,
+    session: Session, site: Site, instance: Instance, base: Backup | None, options: BackupOptions, reason: str | None
 ) -> Backup:
-    """Add a requested backup of the instance: an incremental based on ``base``, or a full."""
+    """Add a requested backup of the instance: an incremental based on ``base``, or a full for this reason."""
     key = str(uuid.uuid4())
     backup = Backup(
         id=key,
         project=instance.project,
-        name=name,
-        description=description,
+        name=options.name,
+        description=options.description,
         cluster_id=instance.cluster_id,
         instance_id=instance.id,
         instance_name=instance.name,
-        container=container_for(session, instance.project, instance.id, container, site.settings.storage.container),
+        container=container_for(session, instance.project, instance.id, options.container, site.settings.storage.container),
         kind="incremental" if base else "full",
         parent_id=base.id if base else None,
         chain_id=base.chain_id if base else key,
         datastore=instance.datastore,
         series=instance.series,
-        codec=codec or site.settings.artifact.codec,
+        codec=options.codec or site.settings.artifact.codec,
         encrypted=bool(site.settings.encryption.recipients),
         lineage=instance.lineage,
         reason=reason,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Cluster, Instance, Job, now
 from strongroom.catalog.find import find_cluster, find_instance, find_job, nodes_of
 from strongroom.errors import Cancelled, JobError
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.clusters import actions
 from strongroom.flows.clusters.backup import add_cluster_backup, is_synced
 from strongroom.flows.hosts.fresh import refresh_instance, refresh_nodes
@@ -26,7 +27,6 @@ from strongroom.flows.status import move_cluster, move_instance
 
 LOOK = 5.0
 """Seconds between two looks at the own job, which may have been cancelled."""
-DESCRIPTION = "final backup, before the deletion"
 
 
 def request_final_deletion(site: Site, project: str, instance: str) -> Job:
@@ -39,7 +39,7 @@ def request_final_deletion(site: Site, project: str, instance: str) -> Job:
         row = find_instance(session, project, instance)
         refuse_if_node(row, "delete")
         refuse_if_protected([row])
-        backup, first = add_backup(session, site, row, name=_name(row), description=DESCRIPTION)
+        backup, first = add_backup(session, site, row, _choose_options(row))
         job = new_job(session, project, DELETE.name, instance=row, backup=backup, after=first.id)
     site.start(first)
     site.start(job)
@@ -52,7 +52,7 @@ def request_final_cluster_deletion(site: Site, project: str, cluster: str) -> Jo
     with site.catalog.write() as session:
         row = find_cluster(session, project, cluster)
         refuse_if_protected([row, *nodes_of(session, row.id)])
-        backup, first = add_cluster_backup(session, site, row, name=_name(row), description=DESCRIPTION)
+        backup, first = add_cluster_backup(session, site, row, _choose_options(row))
         job = new_job(session, project, DELETE_CLUSTER.name, cluster=row, backup=backup, after=first.id)
     site.start(first)
     site.start(job)
@@ -113,8 +113,9 @@ def _settle_cluster(session: Session, job: Job, failure: Failure | None) -> None
         settle_nodes(session, job, failure)
 
 
-def _name(row: Instance | Cluster) -> str:
-    return f"final-{row.name}-{now():%Y%m%dT%H%M%SZ}"[-255:]
+def _choose_options(row: Instance | Cluster) -> BackupOptions:
+    name = f"final-{row.name}-{now():%Y%m%dT%H%M%SZ}"[-255:]
+    return BackupOptions(name=name, description="final backup, before the deletion")
 
 
 DELETE = JobKind(

@@ -163,15 +163,11 @@ class _Search:
         elif not self._found and next(iter(self.store.folders()), None) is None:
             empty = f"the store {self.store.url('')} shows no backups and no containers"
             remedy = "Check that its file system is mounted, and that it is the right directory, bucket or project."
-            if self._is_used():
+            with self._site.catalog.read() as session:  # then the store is not a new one
+                is_used = self._site.stores.has_backups(session, self._job.project)
+            if is_used:
                 raise StorageError(empty, remedy=remedy)
             self._warning = f"{empty}. {remedy}"
-
-    def _is_used(self) -> bool:
-        """Whether the catalog has backups: then a store without any is not a new one."""
-        with self._site.catalog.read() as session:
-            used = select(Backup.id).where(Backup.deleted.is_(None), Backup.status == "COMPLETED").limit(1)
-            return session.scalar(used) is not None
 
     def report_missing_parents(self) -> None:
         """Report backups that cannot be restored because their parent was not found."""

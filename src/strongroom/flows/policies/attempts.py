@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Cluster, Job, Policy, PolicyRun
 from strongroom.catalog.policies import Database
 from strongroom.flows.backups.chains import ChainLimit, newest_parent
+from strongroom.flows.backups.options import BackupOptions
 from strongroom.flows.clusters.backup import add_cluster_backup, newest_backup
 from strongroom.flows.jobs import Scheduled
 from strongroom.flows.kinds.backup import add_backup
@@ -22,39 +23,27 @@ _LONGEST_NAME = 200
 
 
 def begin_attempt(
-    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
+    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime, *, why: str = ""
 ) -> tuple[Backup, Job]:
-    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request."""
-    scheduled = Scheduled(run.id, make_job_id(run.id, run.attempts + 1), policy.name)
-    name = _name_backup(database, run)
-    description = f"policy {policy.name}"
-    limit = limit_chain(policy.spec, at)
+    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request.
+
+    ``why``: why it begins although no schedule demands it.
+    """
     incremental = run.kind == "incremental"
+    is_first = incremental and isinstance(database, Cluster) and newest_backup(session, database) is None
+    options = BackupOptions(
+        name=_name_backup(database, run),
+        description=f"policy {policy.name}: {why}" if why else f"policy {policy.name}",
+        incremental=incremental and not is_first,
+        limit=limit_chain(policy.spec, at),
+        scheduled=Scheduled(run.id, make_job_id(run.id, run.attempts + 1), policy.name),
+    )
     if isinstance(database, Cluster):
-        is_first = incremental and newest_backup(session, database) is None
-        backup, job = add_cluster_backup(
-            session,
-            site,
-            database,
-            name=name,
-            description=description,
-            incremental=incremental and not is_first,
-            limit=limit,
-            scheduled=scheduled,
-        )
+        backup, job = add_cluster_backup(session, site, database, options)
         if is_first:
             backup.reason = "a full was taken: the cluster has no completed backup"
     else:
-        backup, job = add_backup(
-            session,
-            site,
-            database,
-            name=name,
-            description=description,
-            incremental=incremental,
-            limit=limit,
-            scheduled=scheduled,
-        )
+        backup, job = add_backup(session, site, database, options)
     run.attempts += 1
     run.job_id, run.backup_id = job.id, backup.id
     return backup, job

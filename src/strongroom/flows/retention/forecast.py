@@ -9,6 +9,7 @@ from itertools import islice
 
 from strongroom.errors import InvalidRequest
 from strongroom.protection.backups import History, KnownBackup
+from strongroom.protection.logs import find_demanded_start
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.retention import Decision, decide
 from strongroom.protection.runs import Plan
@@ -64,7 +65,8 @@ def find_ends(history: History, spec: PolicySpec, plan: Plan, now: datetime, hol
         if runs not in known:
             at = future[runs - 1].point if runs else now
             added = History([*history.backups, *future[:runs]])
-            known[runs] = decide(added, spec.rules, zone=spec.time_zone, now=at, holds=holds)
+            start = find_demanded_start(added, spec, at)
+            known[runs] = decide(added, spec.rules, zone=spec.time_zone, now=at, holds=holds, window_start=start)
         return not known[runs][backup_id].is_kept
 
     ends: dict[str, datetime] = {}

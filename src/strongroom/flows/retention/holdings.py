@@ -18,6 +18,7 @@ from strongroom.flows.backups.verification import level_of
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import list_holds
 from strongroom.protection.backups import History, KnownBackup, State
+from strongroom.protection.logs import find_demanded_start
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.retention import FUTURE, Decision, decide
 
@@ -86,7 +87,9 @@ class Holdings:
 
     def decide(self, history: History, at: datetime, spec: PolicySpec) -> dict[str, Decision]:
         """What the rules of the policy decide for each candidate. A job that reads a backup delays its removal, not its mark."""
-        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds | self.registered)
+        start = find_demanded_start(history, spec, at)
+        holds = self.holds | self.registered
+        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=holds, window_start=start)
 
 
 def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:

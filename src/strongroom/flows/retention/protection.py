@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Cluster, Incident, Instance, Policy, now
+from strongroom.catalog import Backup, Cluster, Incident, Instance, LogArchive, Policy, now
 from strongroom.catalog.policies import Attachments, Database, close_incident, open_incident
 from strongroom.errors import InvalidRequest
+from strongroom.flows.archives.view import LogArchiveView, describe_archive, find_lag, list_archives
 from strongroom.flows.policies.ends import STOPPED
 from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
@@ -108,6 +109,7 @@ class Protection(_Model):
     max_age: int | None = Field(description="Maximum age of the newest backup in seconds; null: no limit.")
     next_run: str | None
     read_at: str | None = Field(description="When its store was last read completely.")
+    log_archive: LogArchiveView | None = Field(description="Its log archive; null if its policy demands none.")
     incidents: list[IncidentView]
     ending_holds: list[EndingHold] = Field(description="Holds of its backups that end within 7 days.")
 
@@ -127,7 +129,7 @@ def show_protection(site: Site, project: str | None) -> Overview:
     with site.catalog.read() as session:
         incidents, holds = _list_incidents(session, project), list_ending_holds(session)
         found = [
-            _assess(one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
+            _assess(site, one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
             for one in _list_subjects(session, site, project)
         ]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
@@ -172,6 +174,7 @@ class _Subject:
     policy: Policy | None
     state: ScheduleState | None
     subject: Subject
+    archive: LogArchive | None
 
 
 def _list_subjects(session: Session, site: Site, project: str | None) -> Iterator[_Subject]:
@@ -181,12 +184,13 @@ def _list_subjects(session: Session, site: Site, project: str | None) -> Iterato
         instances, clusters = instances.where(Instance.project == project), clusters.where(Cluster.project == project)
     databases: list[Database] = [*session.scalars(instances), *session.scalars(clusters)]
     states = {state.database.id: state for state in list_schedules(session, project)}
+    archives = list_archives(session)
     for at in range(0, len(databases), _TOGETHER):
         together = databases[at : at + _TOGETHER]
         backups = _read_backups(session, [row.id for row in together])
         attachments = Attachments(session, together)
         for row in together:
-            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id))
+            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id), archives.get(row.id))
 
 
 def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
@@ -201,7 +205,12 @@ def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup
 
 
 def _make(
-    site: Site, database: Database, policy: Policy | None, backups: Sequence[Backup], state: ScheduleState | None
+    site: Site,
+    database: Database,
+    policy: Policy | None,
+    backups: Sequence[Backup],
+    state: ScheduleState | None,
+    archive: LogArchive | None,
 ) -> _Subject:
     present, read = find_facts(site, backups)
     history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
@@ -222,9 +231,10 @@ def _make(
         last_remedy="",
         obstacle=waiting if waiting.startswith(STOPPED) else "",
         pause=pause,
+        lag=find_lag(archive, database, policy, now()),
         policy=policy.name if policy else "POLICY",
     )
-    return _Subject(database, policy, state, subject)
+    return _Subject(database, policy, state, subject, archive)
 
 
 def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:
@@ -236,7 +246,7 @@ def _list_incidents(session: Session, project: str | None) -> dict[str, list[Inc
     return found
 
 
-def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
+def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
     database, subject = one.database, one.subject
     findings = judge(subject, at)
     remedies = {incident.condition: incident.remedy for incident in incidents}
@@ -265,6 +275,7 @@ def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold
         max_age=int(limit.total_seconds()) if limit is not None and limit < NO_LIMIT else None,
         next_run=_iso(one.state.next_run) if one.state and not one.state.is_paused else None,
         read_at=_iso(subject.facts_at),
+        log_archive=describe_archive(site, one.archive, database, one.policy, subject.lag),
         incidents=[
             IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=_iso(i.opened) or "") for i in incidents
         ],

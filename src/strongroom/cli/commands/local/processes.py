@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from strongroom.system.imports import hide_packages
+from strongroom.system.imports import defer_names, hide_packages
 
 with hide_packages("rich", "cryptography"):
     import pymysql  # noqa: F401 - loads cryptography, 7 MB, for logins over TCP; `connect` of MariaDB loads it for them
     import structlog  # loads Rich, 4 MB, for tracebacks, which have another form in the log
+with defer_names("uvicorn.main", "Server", "main", "run"):
+    import uvicorn  # noqa: F401 - loads its command line, and Click for it: 2 MB
 import uvloop
 from pydantic import BaseModel
 

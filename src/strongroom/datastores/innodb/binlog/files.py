@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pymysql.connections import Connection
 
+from strongroom.datastores.innodb.binlog.header import FORMAT, MAGIC, SIZE, parse_header
 from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.innodb.connection import describe_server, explain_refusals, query, read_variables
 from strongroom.datastores.protocol.servers import Server
-from strongroom.errors import ConfigurationError, Unsupported
+from strongroom.errors import ConfigurationError, LogCorrupt, Unsupported
 
 _RESTART = "In the [mysqld] group of its option file: {}; then restart the server."
 
@@ -51,3 +53,17 @@ def list_files(server: Server, connection: Connection[Any]) -> list[LogFile]:
                 remedy=_RESTART.format("log_slave_updates = ON"),
             )
         return [LogFile(str(row[0]), int(row[1])) for row in query(connection, "SHOW BINARY LOGS")]
+
+
+def read_created(connection: Connection[Any], name: str) -> int | None:
+    """When a server of this host began a file of its log, in seconds. None if the file cannot be read."""
+    ((base, data_dir),) = query(connection, "SELECT @@log_bin_basename, @@datadir")
+    if not base:
+        return None
+    try:
+        with (Path(data_dir) / str(base)).with_name(name).open("rb") as file:
+            data = file.read(len(MAGIC) + SIZE)
+            header = parse_header(data, len(MAGIC))
+    except (OSError, LogCorrupt, ValueError):
+        return None
+    return header.time if data.startswith(MAGIC) and header.kind == FORMAT else None

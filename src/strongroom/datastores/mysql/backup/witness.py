@@ -35,10 +35,10 @@ from strongroom.datastores.toolkit.tools import Tool
 from strongroom.datastores.toolkit.witness import (
     TAKE_FULL,
     WITNESS_LOST,
-    WITNESS_NEVER_WRITTEN,
     explain_no_proof,
     keep_token,
     new_token,
+    require_written,
 )
 from strongroom.errors import StrongroomError, ToolFailed, WalGone
 from strongroom.system.files import write_file
@@ -139,9 +139,7 @@ def _piece(file: BinaryIO, start: int, end: int) -> bytes:
 
 def require_witness(connection: Connection[Cursor], server: Server, request: BackupRequest, options: str) -> None:
     """Raises LineageChanged unless the server proves that its log continues the parent. ``options``: for mysqlbinlog."""
-    witness = request.parent_witness
-    if witness is None:
-        raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
+    witness = require_written(describe_server(server), request.parent_witness)
     if witness.token is not None:
         require_token(connection, server, witness.token)
         log = witness.evidence.get("log")

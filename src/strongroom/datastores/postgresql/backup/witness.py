@@ -29,9 +29,10 @@ from strongroom.datastores.toolkit.witness import (
     describe_process,
     explain_no_proof,
     has_token,
-    is_same_process,
     keep_token,
     new_token,
+    require_same_process,
+    require_written,
 )
 from strongroom.errors import ConfigurationError, LineageChanged, StrongroomError
 from strongroom.system.files import read_text
@@ -124,16 +125,10 @@ def require_witness(connection: Connection, server: Server, request: BackupReque
     With ``history``, the WAL since the parent must exist and contain the restore point. Without it, the WAL may be missing if the
     row exists.
     """
-    witness = request.parent_witness
-    if witness is None:
-        raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
+    name = describe_server(server)
+    witness = require_written(name, request.parent_witness)
     if witness.token is None:
-        if not is_same_process(witness.evidence, _read_postmaster_pid(server)):
-            raise explain_no_proof(
-                describe_server(server),
-                "the account may not write a token into it, and it was restarted since",
-                describe_grant(connection, server),
-            )
+        require_same_process(name, witness, _read_postmaster_pid(server), lambda: describe_grant(connection, server))
         return
     lineage = ensure_lineage(server.data_dir)
     if not has_token(server.data_dir, lineage, witness.token):
@@ -144,15 +139,13 @@ def require_witness(connection: Connection, server: Server, request: BackupReque
     lsn = witness.evidence.get("lsn")
     if lsn is None:
         if not row:
-            raise explain_no_proof(describe_server(server), WITNESS_NEVER_WRITTEN)
+            raise explain_no_proof(name, WITNESS_NEVER_WRITTEN)
         return
     found = _in_wal(connection, server, lsn, witness.token, history)
     if found is False:
         raise _explain_lost(server, f"the WAL at {lsn}")
     if found is None and (history is not None or not row):
-        raise explain_no_proof(
-            describe_server(server), f"its WAL at {lsn} is gone", "" if row else describe_grant(connection, server)
-        )
+        raise explain_no_proof(name, f"its WAL at {lsn} is gone", "" if row else describe_grant(connection, server))
 
 
 def _explain_lost(server: Server, place: str) -> LineageChanged:
