@@ -53,12 +53,14 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
         _refuse_if_declared(policy)
         spec = PolicySpec.model_validate({**policy.document, **changes})
         require_store(site, spec)
+        before = (policy.name, policy.document)
         if name is not None and name != policy.name:
             check_name(name, "policy")
             _require_free(session, project, name)
             policy.name = name
         change_settings(session, policy, spec)
-        _note_change(policy)
+        if before != (policy.name, policy.document):  # a change delays removals, so the same settings again are none
+            _note_change(policy)
     site.follow_policies()
     return policy
 
