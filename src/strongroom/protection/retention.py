@@ -144,18 +144,18 @@ def _apply_rules(good: Sequence[KnownBackup], rules: Rules, zone_name: str, reas
         wanted: int = getattr(rules, name)
         if not wanted:
             continue
-        chosen: dict[tuple[object, ...], KnownBackup] = {}
+        representatives: dict[tuple[object, ...], KnownBackup] = {}
         for place, backup in enumerate(good):
             if place == len(wall):
                 wall.append(backup.started.astimezone(zone))
             period = find_period(wall[place])
-            if period not in chosen:
-                if len(chosen) == wanted:
+            if period not in representatives:
+                if len(representatives) == wanted:
                     break
-                chosen[period] = backup
-            elif name in _PREFER_FULL and chosen[period].parent is not None and backup.parent is None:
-                chosen[period] = backup
-        for number, backup in enumerate(chosen.values(), start=1):
+                representatives[period] = backup
+            elif name in _PREFER_FULL and representatives[period].parent is not None and backup.parent is None:
+                representatives[period] = backup
+        for number, backup in enumerate(representatives.values(), start=1):
             reasons[backup.id].append(f"{name} {number} of {wanted}")
 
 

@@ -194,8 +194,8 @@ def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | N
                 f"{other} applies to {row.name}, not policy {policy.name}",
                 remedy=f"Attach it: `strongroom policy attach {policy.name} {row.name}`.",
             )
-        chosen = kind or ("incremental" if policy.spec.incremental else "full")
-        run = new_run(policy, row, moment, chosen, by_hand=True)
+        run_kind = kind or ("incremental" if policy.spec.incremental else "full")
+        run = new_run(policy, row, moment, run_kind, by_hand=True)
         run.id = str(uuid.uuid4())  # another request is another run
         _, job = begin_attempt(session, site, run, row, policy, moment)
         session.add(run)
