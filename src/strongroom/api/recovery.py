@@ -7,13 +7,39 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AwareDatetime
 
+from strongroom.api.databases.routes import connect_server
 from strongroom.api.http.caller import MAX_PAGE, CallerDep, ControlDep, project_router
-from strongroom.api.http.fields import Moment, Name, Segment, Text, View
+from strongroom.api.http.fields import Moment, Name, OwnBody, Segment, Text, View
 from strongroom.errors import InvalidRequest
 from strongroom.flows import SEARCHES, FoundEvent, RecoveryPlan, RecoveryWindow, Search, plan_recovery, search_log, show_window
 from strongroom.identity import authorize
 
 router = project_router("recovery")
+
+
+class NewPoint(OwnBody):
+    """The name of a restore point."""
+
+    name: Name
+
+
+class CreatePoint(OwnBody):
+    """Body of a create."""
+
+    restore_point: NewPoint
+
+
+class PointView(View):
+    """A restore point in the log of the server. It can be restored as soon as the log up to it is archived."""
+
+    name: str
+    position: str
+
+
+class OnePoint(View):
+    """Reply about a restore point."""
+
+    restore_point: PointView
 
 
 class OneWindow(View):
@@ -96,3 +122,12 @@ def events(
         control, caller.project, instance, kinds=kind or SEARCHES, table=table, since=since, until=until, limit=limit
     )
     return ManyEvents(events=found)
+
+
+@router.post("/instances/{instance}/restore-points")
+async def create_point(instance: Segment, body: CreatePoint, caller: CallerDep, control: ControlDep) -> OnePoint:
+    """Extension: write a named restore point into the log of a running server; PostgreSQL only."""
+    name = body.restore_point.name
+    async with connect_server(control, caller.project, instance) as (agent, row):
+        position = await agent.create_restore_point(row.id, name)
+    return OnePoint(restore_point=PointView(name=name, position=position))
