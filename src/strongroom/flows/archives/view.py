@@ -14,6 +14,7 @@ from strongroom.catalog.policies import Database
 from strongroom.flows.archives.state import find_loss
 from strongroom.flows.archives.wanted import explain_absence
 from strongroom.flows.site import Site
+from strongroom.protection.clock import format_second
 from strongroom.protection.status import Lag
 
 
@@ -74,15 +75,11 @@ def describe_archive(
         state=row.state,
         loss=int(lag.loss.total_seconds()) if lag is not None else None,
         max_loss=int(policy.spec.max_loss.total_seconds()),
-        complete_until=_iso(row.complete_until),
-        last_time=_iso(row.last_time),
+        complete_until=format_second(row.complete_until),
+        last_time=format_second(row.last_time),
         position=row.position,
-        began=_iso(row.began_at),
+        began=format_second(row.began_at),
         trouble=row.trouble,
         remedy=row.trouble_remedy,
         warnings=list(row.warnings),
     )
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

@@ -24,6 +24,7 @@ from strongroom.flows.retention.turn import describe_rules, find_change, find_du
 from strongroom.flows.site import Site
 from strongroom.identity import asker
 from strongroom.protection.backups import History
+from strongroom.protection.clock import format_second
 from strongroom.protection.policy import PolicySpec
 
 RETENTION = "retention"
@@ -216,14 +217,14 @@ def _make_outlook(
         database=database.name,
         policy=policy.name if policy else None,
         rules=describe_rules(policy.spec) if policy else "",
-        at=_format_time(at) or "",
+        at=format_second(at),
         simulated=simulated,
         waiting=waiting,
         ending_holds=ending,
         kept=len(backups) - len(gone),
         expired=len(gone),
         expired_bytes=sum(backup.stored_size for backup in backups if not backup.kept),
-        lost=[_format_time(b.point) or "" for b in good if b.id in gone],
+        lost=[format_second(b.point) for b in good if b.id in gone],
         backups=backups,
     )
 
@@ -253,14 +254,14 @@ def _describe_backup(
         id=backup.id,
         name=backup.name,
         kind=backup.kind,
-        created=_format_time(backup.created) or "",
-        point=_format_time(backup.finished or backup.started or backup.created) or "",
+        created=format_second(backup.created),
+        point=format_second(backup.finished or backup.started or backup.created) or "",
         status=backup.status,
         stored_size=backup.stored_size or 0,
         kept=kept,
         reasons=why,
-        until=_format_time(ends.get(backup.id)) if kept else None,
-        sweep_at=_format_time(mark.sweep_at) if mark else None,
+        until=format_second(ends.get(backup.id)) if kept else None,
+        sweep_at=format_second(mark.sweep_at) if mark else None,
     )
 
 
@@ -268,7 +269,3 @@ def _name_backup(reason: str, names: Mapping[str, str]) -> str:
     """The reason with the name of the backup instead of its id."""
     head, found, key = reason.partition("needed by ")
     return f"{head}{found}{key if key.startswith(EXPECTED) else names.get(key, key)}" if found else reason
-
-
-def _format_time(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

@@ -23,6 +23,7 @@ from strongroom.flows.retention.holdings import GOING, describe_backup
 from strongroom.flows.retention.holds import EndingHold, list_ending_holds
 from strongroom.flows.site import Site
 from strongroom.protection.backups import History
+from strongroom.protection.clock import format_second
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.status import (
     EXIT_CODES,
@@ -268,16 +269,17 @@ def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: lis
             )
             for f in findings
         ],
-        newest=_iso(find_newest_point(history, at)),
-        newest_verified=_iso(find_newest_proof(history, at)),
+        newest=format_second(find_newest_point(history, at)),
+        newest_verified=format_second(find_newest_proof(history, at)),
         restorable=len(good),
         chain=len(history.list_chain(newest)) if newest else 0,
         max_age=int(limit.total_seconds()) if limit is not None and limit < NO_LIMIT else None,
-        next_run=_iso(one.state.next_run) if one.state and not one.state.is_paused else None,
-        read_at=_iso(subject.facts_at),
+        next_run=format_second(one.state.next_run) if one.state and not one.state.is_paused else None,
+        read_at=format_second(subject.facts_at),
         log_archive=describe_archive(site, one.archive, database, one.policy, subject.lag),
         incidents=[
-            IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=_iso(i.opened) or "") for i in incidents
+            IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=format_second(i.opened))
+            for i in incidents
         ],
         ending_holds=holds,
     )
@@ -315,7 +317,3 @@ def _find_longest_gap(spec: PolicySpec) -> timedelta | None:
         if (upcoming := plan.next_after(due)) is None:
             break
     return longest
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None
