@@ -73,7 +73,7 @@ class Orders:
         return job
 
     def order(self, job: Job) -> RestoreJob:
-        """What the worker of the job is told."""
+        """The request for the worker of the job."""
         with self.site.control.catalog.read() as session:
             found = order_restore(self.site.control, session, session.get_one(Job, job.id)).job
         assert isinstance(found, RestoreJob)
@@ -249,7 +249,7 @@ def test_an_older_base_is_used_if_the_first_one_is_damaged(day: Orders) -> None:
         return take_older_base(session, row, error)  # type: ignore[arg-type]
 
     with day.site.control.catalog.write() as session:
-        assert not fail(session, ConfigurationError("the host has no room")), "another backup would not help"
+        assert not fail(session, ConfigurationError("the tool is missing")), "another backup would not help"
         assert not fail(session, ArtifactCorrupt("log segment 6 is damaged"), "replay"), "neither if the log is damaged"
         assert fail(session, ArtifactCorrupt("its SHA-256 is wrong"))
     replay = day.replay(job)

@@ -16,10 +16,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import OperationalError
 
-from strongroom.catalog import Attachment, Backup, Catalog, Instance, Policy, Strategy, _engine, open_catalog
+from strongroom.catalog import Attachment, Backup, Catalog, Fact, Instance, Policy, Strategy, _engine, open_catalog
 from strongroom.catalog._tables import Table
 from strongroom.catalog.find import chain_of, container_for, descendants_of, find_backup, find_instance, owner_of
 from strongroom.catalog.policies import close_incident, find_policy, open_incident, policy_of
@@ -175,6 +175,34 @@ def test_concurrent_writers_lose_no_update(catalog: Catalog) -> None:
         row = session.get(Instance, "i1")
         assert row is not None
         assert row.data_bytes == 80
+
+
+def test_released_memory_closes_connections_to_a_file_that_are_not_in_use(place: Path) -> None:
+    catalog = open_catalog(load(service={"data_dir": place}))
+    closed: list[object] = []
+    event.listen(catalog.engine, "close", lambda connection, _record: closed.append(connection))
+    with catalog.read() as used:
+        with catalog.read() as other:
+            assert used.scalar(select(1)) == other.scalar(select(1)) == 1
+        catalog.release_memory()
+        assert len(closed) == 1
+        assert used.scalar(select(1)) == 1
+    with catalog.write() as session:
+        session.add(Fact(key="a", value="b"))
+    catalog.release_memory()
+    with catalog.read() as session:
+        assert session.get(Fact, "a") is not None
+    catalog.close()
+
+
+def test_released_memory_keeps_connections_to_postgresql(new_database: Callable[[], str], place: Path) -> None:
+    catalog = open_catalog(load(service={"data_dir": place, "database_url": new_database()}))
+    with catalog.read() as one, catalog.read() as other:
+        pids = {session.scalar(text("SELECT pg_backend_pid()")) for session in (one, other)}
+    catalog.release_memory()
+    with catalog.read() as one, catalog.read() as other:
+        assert {session.scalar(text("SELECT pg_backend_pid()")) for session in (one, other)} == pids
+    catalog.close()
 
 
 def test_find_by_name_and_ambiguous_names(catalog: Catalog) -> None:

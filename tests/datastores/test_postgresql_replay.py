@@ -18,7 +18,7 @@ import pytest
 
 from strongroom.archive import Contents, LogSegment, Piece, SegmentReader, Stretch, Target, find_window, load_log
 from strongroom.artifact import Profile
-from strongroom.datastores import RestoredProfile, Server, get, write_restored_profile
+from strongroom.datastores import RestoredProfile, Server, Version, get, write_restored_profile
 from strongroom.datastores.postgresql.archive.access import connect_replication
 from strongroom.datastores.postgresql.files.lsn import format_lsn, parse_lsn
 from strongroom.datastores.postgresql.replay import gate as gate_module
@@ -26,7 +26,7 @@ from strongroom.datastores.postgresql.replay.gate import Gate
 from strongroom.datastores.protocol.logs import Cut, Replay, Replayed
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, InvalidRequest, NotFound, StorageError, ToolFailed, Unsupported
 from strongroom.storage import Store
-from support import postgresql, processes
+from support import postgresql, postgresql_versions, processes
 from support.archives import open_directory
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
@@ -53,11 +53,15 @@ class Story:
     place: Path
     user: str
     bases: list[FileLink] = field(default_factory=list)
+    """A full, and an incremental on it."""
     rows: list[Row] = field(default_factory=list)
     """Every row of ``beat`` in its order: id, time of the commit, content."""
+    contents: Sequence[Contents] = ()
+    """Of the log, before a test damages it."""
     before_drop: str = ""
     after_drop: str = ""
     profile: Profile = field(default_factory=Profile)
+    version: Version | None = None
     promoted: str = ""
     """The position of the promotion."""
 
@@ -66,8 +70,7 @@ class Story:
 
     def stretch(self, base: FileLink, cut: Cut | None = None, store: Store | None = None) -> Stretch:
         """From the segment in which the base ends to the cut, or to the end of the log."""
-        contents, damaged = load_log(self.store, LOG)
-        assert not damaged
+        contents = self.contents
         (interval,) = find_window(contents, logs.precedes).intervals
         start = logs.find_start(base.positions, contents)
         assert start is not None
@@ -85,17 +88,17 @@ class Story:
 
     def middle(self) -> LogSegment:
         """A segment between the first base and the promotion."""
-        segments = load_log(self.store, LOG)[0][0].segments
+        segments = self.contents[0].segments
         stop = parse_lsn(self.bases[0].positions.wal_stop or "")
         after = [each.record for each in segments.values() if parse_lsn(each.record.begin) > stop]
         return after[len(after) // 2]
 
     def roll(self, cut: Cut, name: str, base: int = 0, store: Store | None = None) -> tuple[Server, Replayed]:
         """A server on the base and the log up to the cut, not started."""
-        link, work = self.bases[base], scratch(self.place, f"work-{name}")
-        server = postgresql.describe(self.place, name, None)
+        chain, work = self.bases[: base + 1], scratch(self.place, f"work-{name}")
+        server = postgresql.describe(self.place, name, None, self.version)
         postgresql._prepare(server)
-        replayed = run_as(server.user, _roll, server, link, work, self.stretch(link, cut, store), cut, self.profile)
+        replayed = run_as(server.user, _roll, server, chain, work, self.stretch(chain[-1], cut, store), cut, self.profile)
         return server, replayed
 
 
@@ -104,9 +107,9 @@ def _count(contents: Sequence[Contents], piece: Piece, position: str) -> int:
     return next(n for n in range(piece.stop) if parse_lsn(segments[n].record.end) >= parse_lsn(position)) + 1
 
 
-def _roll(server: Server, link: FileLink, work: Path, stretch: Stretch, cut: Cut, profile: Profile) -> Replayed:
-    driver.restores.restore(server.version, [link], server.data_dir, work, str, server, log_follows=True)
-    start = logs.find_start(link.positions, load_log(stretch.store, LOG)[0])
+def _roll(server: Server, chain: list[FileLink], work: Path, stretch: Stretch, cut: Cut, profile: Profile) -> Replayed:
+    driver.restores.restore(server.version, chain, server.data_dir, work, str, server, log_follows=True)
+    start = logs.find_start(chain[-1].positions, load_log(stretch.store, LOG)[0])
     assert start is not None
     seen: list[int] = []
     replay = Replay(stretch, start, cut.position, lambda done, _: seen.append(done), profile)
@@ -174,7 +177,8 @@ def _tell(own: OwnPostgreSQL, story: Story) -> None:
         own.sql("SELECT pg_logical_emit_message(false, 'large', repeat('y', 3000000))")
         running.wait_for(beat(5))
         story.profile = driver.profiles.read(instance.server)
-        story.bases.append(postgresql.backup(instance, story.place, "base-1"))
+        story.bases.append(postgresql.backup(instance, story.place, "base-1", story.bases[0]))
+        assert story.bases[1].positions.wal_from == story.bases[0].positions.wal_stop
         running.wait_for(beat(5))
         own.end()
         (own.data / "standby.signal").touch()
@@ -185,6 +189,7 @@ def _tell(own: OwnPostgreSQL, story: Story) -> None:
         own.sql("SELECT pg_switch_wal()")
         beat(2)
         running.wait_for(own.sql("SELECT pg_current_wal_flush_lsn()"))
+        story.contents = load_log(story.store, LOG)[0]
         rows = [line.split("|") for line in own.sql(BEATS).splitlines()]
         story.rows = [(int(id), int(time), text) for id, time, text in rows]
         story.promoted = (own.data / "pg_wal" / "00000002.history").read_text().split()[1]
@@ -254,11 +259,11 @@ def test_to_a_time_and_to_a_microsecond_before_it(story: Story) -> None:
     row = story.rows[12]
     for name, moment in (("at", row[1]), ("before", row[1] - 1)):
         server, replayed = story.roll(story.cut(at(moment)), name)
+        left = {path.name for path in server.data_dir.iterdir()}
+        assert not left & {"recovery.signal", "backup_label", "postmaster.opts", "strongroom_incomplete", "strongroom_wal"}
         rows, gone, timeline = read(server)
         assert rows == story.until(moment)
         assert (gone, timeline, replayed.positions.timeline) == (True, 3, 3)  # the source has used 2
-        left = {path.name for path in server.data_dir.iterdir()}
-        assert not left & {"recovery.signal", "backup_label", "postmaster.opts", "strongroom_incomplete", "strongroom_wal"}
 
 
 def test_before_and_after_a_drop(story: Story) -> None:
@@ -279,6 +284,15 @@ def test_to_the_promotion_itself(story: Story) -> None:
     assert (cut.series, cut.position) == (0, story.promoted)
     server, _ = story.roll(cut, "promotion", 1)
     assert read(server)[0] == story.rows[:-5]
+
+
+def test_to_the_end_of_the_backup(story: Story) -> None:
+    """Its last file of WAL may contain later transactions."""
+    position = story.bases[0].positions.wal_stop
+    cut = story.cut(Target.parse(f"lsn:{position}"))
+    server, replayed = story.roll(cut, "end")
+    assert (cut.position, replayed.positions.wal_stop) == (position, position)
+    assert read(server)[0] == story.rows[:5]
 
 
 # --- log that cannot be read
@@ -389,6 +403,7 @@ def test_the_command_fails_when_nobody_answers(place: Path) -> None:
     command = ["sh", "-c", gate.command.replace("%f", "000000010000000000000001").replace("%p", "pg_wal/RECOVERYXLOG")]
     assert subprocess.run(command, timeout=10, check=False, stderr=subprocess.DEVNULL).returncode == 200
     for name in ("ask", "answer"):
+        (folder / name).unlink()
         os.mkfifo(folder / name)
     assert subprocess.run(command, timeout=10, check=False).returncode == 200
     answer = os.open(folder / "answer", os.O_RDWR)
@@ -414,8 +429,33 @@ def test_a_tablespace_in_the_log_ends_the_restore(place: Path) -> None:
         story.bases.append(postgresql.backup(instance, place, "base-0"))
         own.sql(f"CREATE TABLESPACE other LOCATION '{space}'")
         running.wait_for(own.sql("SELECT pg_current_wal_insert_lsn()"))
+    story.contents = load_log(story.store, LOG)[0]
     before = sorted(path.name for path in space.rglob("*"))
     subprocess.run(["chown", "-R", own.user, str(top)], check=True)
     with pytest.raises(Unsupported, match="a tablespace was created in the log"):
         story.roll(story.cut(Target.parse("latest")), "spaces")
     assert sorted(path.name for path in space.rglob("*")) == before
+
+
+def test_on_another_version(place: Path) -> None:
+    version = postgresql_versions.version("18")
+    own = OwnPostgreSQL(place, use=version, settings=SETTINGS, hba=TRUST)
+    top = scratch(place, "store")
+    story = Story(open_directory(top), top, place, own.user, version=version)
+    instance = PostgreSQLServer(adopted(own, place, of=version))
+    own.sql("CREATE TABLE beat (id serial, at timestamptz DEFAULT clock_timestamp()); CREATE TABLE gone AS SELECT 1 AS id")
+    with Running(replace(target(own.run, story.store), connect=lambda: connect_replication(instance.server))) as running:
+        story.profile = driver.profiles.read(instance.server)
+        story.bases.append(postgresql.backup(instance, place, "base-0"))
+        own.sql("INSERT INTO gone SELECT generate_series(2, 1000)")
+        for _ in range(5):
+            position = own.sql(BEAT)
+        own.sql("DROP TABLE gone")
+        own.sql(BEAT)
+        running.wait_for(own.sql("SELECT pg_current_wal_flush_lsn()"))
+        rows = [line.split("|") for line in own.sql(BEATS).splitlines()]
+    story.contents = load_log(story.store, LOG)[0]
+    subprocess.run(["chown", "-R", own.user, str(top)], check=True)
+    server, _ = story.roll(story.cut(at(int(rows[4][1]))), "moment")
+    assert parse_lsn(position) <= parse_lsn((server.data_dir / "strongroom_restored").read_text().split()[0])
+    assert read(server) == ([(int(id), int(time), text) for id, time, text in rows[:5]], True, 2)

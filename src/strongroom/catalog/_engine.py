@@ -28,7 +28,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import QueuePool
+
+from strongroom.system.imports import defer_modules
+
+with defer_modules(  # SQLAlchemy loads all drivers, of which the catalog uses one
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.postgresql.pg8000",
+    "sqlalchemy.dialects.postgresql.psycopg2",
+    "sqlalchemy.dialects.postgresql.psycopg2cffi",
+    "sqlalchemy.dialects.sqlite.aiosqlite",
+):
+    import sqlalchemy.dialects.postgresql
+    import sqlalchemy.dialects.sqlite  # noqa: F401
 
 from strongroom.catalog._changes import Changes
 from strongroom.catalog._tables import Fact
@@ -101,15 +112,10 @@ class Catalog:
             return fact.value if fact else ""
 
     def release_memory(self) -> None:
-        """Forget statements, and, of the connections to files that are not in use, all but one: each takes about a megabyte."""
+        """Forget compiled statements, and close connections to a file that are not in use: each takes about a megabyte."""
         self.engine.clear_compiled_cache()
-        pool = self.engine.pool
-        if self.is_local and isinstance(pool, QueuePool):
-            idle = [pool.connect() for _ in range(pool.checkedin())]
-            for connection in idle[1:]:
-                connection.detach()  # otherwise it would return to the pool
-            for connection in idle:
-                connection.close()
+        if self.is_local:
+            self.engine.dispose()
 
     def close(self) -> None:
         """Close all connections."""

@@ -141,6 +141,7 @@ def apply_log(
             wanted.end,
             lambda done, _: events.advance("replay", done, 0),
             profile,
+            Positions.model_validate(output["positions"]),
         )
         logs = get(spec.server.datastore).require_logs()
         replayed = logs.replay(spec.server.version, spec.target_dir, spec.work_dir, replay, spec.server)

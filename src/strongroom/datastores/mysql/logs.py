@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,12 @@ def find_cut(target: Target, stretch: Stretch) -> Cut:
 
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
-    """See ``Logs.replay``."""
+    """See ``Logs.replay``. Of a copy without GTIDs, the exact position is known only after it was restored."""
     rewriter = MySQLRewriter()
+    found = replay.restored
+    if found.gtid is None and found.binlog_file and found.binlog_position is not None:
+        exact = str(Position(found.binlog_file, found.binlog_position))
+        replay = dataclasses.replace(replay, start=Start(replay.start.series, exact))
     return apply.replay(
         replay,
         data_dir,

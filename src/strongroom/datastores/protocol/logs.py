@@ -111,6 +111,8 @@ class Replay:
     """Called with the bytes of the log that were applied, and the time of the last transaction in microseconds, if known."""
     profile: Profile = field(default_factory=Profile)
     """Of the backup: a private server needs the settings and plugins of the source."""
+    restored: Positions = field(default_factory=Positions)
+    """What ``Restores.restore`` found in the data; some copies do not know their position exactly before."""
 
 
 @dataclass(frozen=True, slots=True)

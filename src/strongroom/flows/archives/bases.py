@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Instance, Job, LogArchive, Policy, PolicyRun, Schedule
 from strongroom.catalog.find import chain_of, unfinished_jobs
 from strongroom.catalog.policies import close_incident, open_incident
-from strongroom.errors import Busy, Conflict, StrongroomError
+from strongroom.errors import Busy, Conflict, InvalidRequest, StrongroomError
 from strongroom.flows.policies.attempts import begin_attempt
 from strongroom.flows.policies.runs import new_run
 from strongroom.flows.site import Site
@@ -89,7 +89,11 @@ def _may_begin(session: Session, row: LogArchive, instance: Instance, policy: Po
         run = session.get(PolicyRun, schedule.run_id) if schedule.run_id else None
         if schedule.first is not None or schedule.retry is not None or (run is not None and run.finished is None):
             return False  # the schedules take one soon
-    if policy.plan.find_blackout_end(at) is not None:
+    try:
+        is_blackout = policy.plan.find_blackout_end(at) is not None
+    except InvalidRequest:  # its time zone does not exist any more; the schedule has an incident
+        return False
+    if is_blackout:
         return False
     return not list(unfinished_jobs(session, instance_id=instance.id))
 

@@ -48,7 +48,7 @@ def follow_archives(site: Site) -> float | None:
     at = now()
     with site.catalog.write() as session:
         unknown = _note_answers(session, wanted, answers, at)
-    beginnings = {key: found for key, series in unknown.items() if (found := _look_up(site, wanted[key].instance, series))}
+    beginnings = {key: found for key, series in unknown.items() if (found := _read_beginning(site, wanted[key].instance, series))}
     with site.catalog.write() as session:
         jobs = _conclude(session, site, wanted, beginnings, unknown, at)
     for job in jobs:
@@ -114,7 +114,7 @@ def _note_removal(session: Session, row: LogArchive, answer: Answer) -> None:
         close_incident(session, row.database_id, condition)
 
 
-def _look_up(site: Site, instance: Instance, series: int) -> Beginning | None:
+def _read_beginning(site: Site, instance: Instance, series: int) -> Beginning | None:
     try:
         store, where = open_log(site, instance)
         return find_beginning(store, where, series)

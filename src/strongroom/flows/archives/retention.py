@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import structlog
 from sqlalchemy import delete, select
+from sqlalchemy.exc import DBAPIError
 
 from strongroom.archive import (
     LogLocation,
@@ -26,7 +27,10 @@ from strongroom.archive import (
 from strongroom.catalog import Instance, LogArchive, Removal, now
 from strongroom.errors import ArtifactError, StrongroomError
 from strongroom.flows.recovery.location import open_log
+from strongroom.flows.retention.brakes import find_brake
+from strongroom.flows.retention.facts import read_present
 from strongroom.flows.retention.holdings import Holdings, load_holdings
+from strongroom.flows.retention.turn import CHANGED_POLICY_WAITS
 from strongroom.flows.site import Site
 from strongroom.protection.logs import count_removable, find_log_start
 from strongroom.storage import Store
@@ -35,7 +39,7 @@ log = structlog.get_logger()
 
 
 def sweep_logs(site: Site) -> None:
-    """Do it for all log archives; an error affects only one. Impossible if stores require the token of a user."""
+    """Remove old log from all log archives. An error affects only one. Impossible if stores require the token of a user."""
     if site.settings.storage.by_token or site.watch.jump:  # the clock cannot be trusted
         return
     with site.catalog.read() as session:
@@ -45,6 +49,10 @@ def sweep_logs(site: Site) -> None:
             _sweep(site, instance)
         except StrongroomError as error:
             log.warning("cannot remove old log", instance=instance.name, error=error.code, reason=error.message)
+        except DBAPIError:
+            raise
+        except Exception:
+            log.exception("cannot remove old log", instance=instance.name)
 
 
 def _sweep(site: Site, instance: Instance) -> None:
@@ -60,7 +68,7 @@ def _sweep(site: Site, instance: Instance) -> None:
             session.execute(delete(LogArchive).where(LogArchive.instance_id == instance.id))
         _record(site, instance, holdings, removed, "its database was deleted, and its last backup was removed")
         return
-    start = _find_start(holdings)
+    start = _find_start(site, holdings)
     if start is not None and (beginning := find_new_beginning(store, where, start)) is not None:
         trim_log(store, where, *beginning, at=int(now().timestamp() * 1_000_000))
     removed = remove_trimmed(store, where)  # also what an interrupted sweep has left
@@ -68,14 +76,24 @@ def _sweep(site: Site, instance: Instance) -> None:
     _record(site, instance, holdings, removed, f"{reason}: written before {start:%Y-%m-%d %H:%M} UTC" if start else reason)
 
 
-def _find_start(holdings: Holdings) -> datetime | None:
-    """Log before this moment may go. Without a policy, everything is kept."""
-    if holdings.policy is None:
+def _find_start(site: Site, holdings: Holdings) -> datetime | None:
+    """Log before this moment may be removed; None: all log is kept. Raises StorageError if the store cannot be read completely.
+
+    The same brakes apply as to backups: without a policy, within a day after a change of the policy, and while a brake stops
+    retention of the database, all log is kept. Backups whose manifest is missing do not count.
+    """
+    at = now()
+    if holdings.policy is None or holdings.policy_since > at - CHANGED_POLICY_WAITS:
         return None
-    at, spec = now(), holdings.policy.spec
-    history = holdings.to_history(None)
+    spec = holdings.policy.spec
+    history = holdings.to_history(read_present(site, holdings.backups))
+    with site.catalog.read() as session:
+        brake = find_brake(session, holdings, history, (), jump=site.watch.jump)
+    if brake is not None:
+        log.info("old log is kept", database=holdings.database and holdings.database.name, reason=brake.message)
+        return None
     kept = {key for key, decision in holdings.decide(history, at, spec).items() if decision.is_kept}
-    kept |= set(holdings.marks)  # until it is removed, it can be restored
+    kept |= set(holdings.marks)  # these can be restored until they are removed
     return find_log_start(history, kept, spec.rules, at)
 
 

@@ -41,7 +41,7 @@ HOST_PACE = 0.4
 """Pause between two queries of the facts of a host, as a fraction of ``hosts.silent_after``."""
 ANSWER = 10.0
 """Timeout of a query in seconds."""
-FIRST_LOOK = 2.0
+FIRST_ANSWER = 2.0
 """Seconds for which the start of the service waits for the first response of other hosts."""
 ALONE = 5.0
 """Seconds between two checks whether this is still the only service on its database."""
@@ -56,26 +56,26 @@ class Monitor:
         self._site = site
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
-        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._queries: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
         self._fences: dict[str, asyncio.Task[None]] = {}
         self._forgets: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
-        self._next_look: dict[str, float] = {}
+        self._next_query: dict[str, float] = {}
         self._next_servers: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._changes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def look(self) -> None:
+    async def query_hosts(self) -> None:
         """Query every host once, and wait for the embedded one and a short time for the others."""
-        self._begin_looks()
-        embedded = [look for host, look in self._looks.items() if self._site.agents.embedded(host)]
-        others = [look for host, look in self._looks.items() if not self._site.agents.embedded(host)]
+        self._begin_queries()
+        embedded = [query for host, query in self._queries.items() if self._site.agents.embedded(host)]
+        others = [query for host, query in self._queries.items() if not self._site.agents.embedded(host)]
         await asyncio.gather(*embedded)
         if others:
-            await asyncio.wait(others, timeout=FIRST_LOOK)
+            await asyncio.wait(others, timeout=FIRST_ANSWER)
 
     def start(self) -> None:
         """Start to query the hosts in the background. The engine must be running."""
@@ -110,11 +110,11 @@ class Monitor:
 
     async def _ask_all(self) -> None:
         self._next_host.clear()
-        looks = [asyncio.create_task(self._look(host)) for host in self._site.agents.names]
-        if looks:
-            _, late = await asyncio.wait(looks, timeout=FIRST_LOOK)
-            for look in late:
-                look.cancel()
+        queries = [asyncio.create_task(self._query(host)) for host in self._site.agents.names]
+        if queries:
+            _, late = await asyncio.wait(queries, timeout=FIRST_ANSWER)
+            for query in late:
+                query.cancel()
 
     def wake(self) -> None:
         """Query the embedded agent now: something has changed there. From any thread."""
@@ -126,12 +126,12 @@ class Monitor:
         self._changes += 1
         for host in self._site.agents.names:
             if self._site.agents.embedded(host):
-                self._next_look[host] = self._next_servers[host] = 0.0
+                self._next_query[host] = self._next_servers[host] = 0.0
         self._wake.set()
 
     async def stop(self) -> None:
         """End all tasks."""
-        groups = (self._looks, self._returns, self._fences, self._forgets)
+        groups = (self._queries, self._returns, self._fences, self._forgets)
         tasks = [*(task for group in groups for task in group.values()), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
@@ -141,7 +141,7 @@ class Monitor:
         next_alone = time.monotonic()
         while True:
             try:
-                self._begin_looks()
+                self._begin_queries()
                 if time.monotonic() >= next_alone:
                     next_alone = time.monotonic() + ALONE
                     if not await asyncio.to_thread(self._engine.stay_alone):
@@ -157,17 +157,17 @@ class Monitor:
 
     def _pause(self) -> float:
         """Seconds until the next query is due."""
-        due = [self._next_look.get(host, 0.0) for host in self._site.agents.names if not self._is_looking(host)]
+        due = [self._next_query.get(host, 0.0) for host in self._site.agents.names if not self._is_queried(host)]
         return max(0.02, min(PACE, min(due, default=inf) - time.monotonic()))
 
-    def _is_looking(self, host: str) -> bool:
-        return host in self._looks and not self._looks[host].done()
+    def _is_queried(self, host: str) -> bool:
+        return host in self._queries and not self._queries[host].done()
 
-    def _begin_looks(self) -> None:
+    def _begin_queries(self) -> None:
         for host in self._site.agents.names:
-            if not self._is_looking(host) and time.monotonic() >= self._next_look.get(host, 0.0):
-                self._next_look[host] = time.monotonic() + PACE
-                self._looks[host] = asyncio.create_task(self._look(host))
+            if not self._is_queried(host) and time.monotonic() >= self._next_query.get(host, 0.0):
+                self._next_query[host] = time.monotonic() + PACE
+                self._queries[host] = asyncio.create_task(self._query(host))
 
     def _note_pace(self, host: str, servers: Sequence[ServerView] | None, changes: int) -> None:
         """Postpone the next query of the host if all its servers are settled, or were so and are not queried yet (None)."""
@@ -178,9 +178,9 @@ class Monitor:
             self._next_servers[host] = time.monotonic() + CALM_SERVERS
         silent_after = self._site.settings.hosts.silent_after
         calm = min(CALM, HOST_PACE * silent_after) if embedded else min(5.0, REMOTE_PACE * silent_after)
-        self._next_look[host] = max(self._next_look.get(host, 0.0), time.monotonic() + calm)
+        self._next_query[host] = max(self._next_query.get(host, 0.0), time.monotonic() + calm)
 
-    async def _look(self, host: str) -> None:
+    async def _query(self, host: str) -> None:
         try:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):

@@ -53,12 +53,14 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
         _refuse_if_declared(policy)
         spec = PolicySpec.model_validate({**policy.document, **changes})
         require_store(site, spec)
+        before = (policy.name, policy.document)
         if name is not None and name != policy.name:
             check_name(name, "policy")
             _require_free(session, project, name)
             policy.name = name
         change_settings(session, policy, spec)
-        _note_change(policy)
+        if before != (policy.name, policy.document):  # a change delays removals, so the same settings again are none
+            _note_change(policy)
     site.follow_policies()
     return policy
 
@@ -192,8 +194,8 @@ def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | N
                 f"{other} applies to {row.name}, not policy {policy.name}",
                 remedy=f"Attach it: `strongroom policy attach {policy.name} {row.name}`.",
             )
-        chosen = kind or ("incremental" if policy.spec.incremental else "full")
-        run = new_run(policy, row, moment, chosen, by_hand=True)
+        run_kind = kind or ("incremental" if policy.spec.incremental else "full")
+        run = new_run(policy, row, moment, run_kind, by_hand=True)
         run.id = str(uuid.uuid4())  # another request is another run
         _, job = begin_attempt(session, site, run, row, policy, moment)
         session.add(run)

@@ -23,7 +23,7 @@ class Choice:
     target: Target
     part: Part
     bases: Sequence[Base]
-    """At or before the cut, the newest first; at least one."""
+    """At or before the cut, newest first; at least one."""
     cut: Cut
 
 

@@ -46,7 +46,7 @@ def search_log(
     until: datetime | None = None,
     limit: int,
 ) -> list[FoundEvent]:
-    """What the log of the instance contains of these kinds, the newest first. Not on the event loop.
+    """What the log of the instance contains of these kinds, newest first. Not on the event loop.
 
     ``table``: with or without the name of its database.
 
@@ -68,7 +68,7 @@ def search_log(
 
 
 def _list_segments(past: Past, first: int | None, last: int | None) -> Iterator[tuple[LogSegment, SegmentIndex]]:
-    """The segments with transactions in this time, the newest first."""
+    """The segments with transactions in this time, newest first."""
     for number, contents in sorted(past.contents.items(), reverse=True):
         reader = past.stretch(()).open(number)
         for _, stored in sorted(contents.segments.items(), reverse=True):

@@ -16,8 +16,8 @@ from strongroom.protection.runs import Plan
 
 MOST_RUNS = 5000
 """A simulation adds at most this many backups."""
-LOOKS_AHEAD = 500
-"""Number of future runs that are simulated to find the end of a backup."""
+FORESEEN_RUNS = 500
+"""Number of future runs that are simulated to find out when a backup expires."""
 EXPECTED = "run of "
 """Ids of backups that do not exist yet begin with this."""
 
@@ -27,7 +27,7 @@ def expect_backups(history: History, spec: PolicySpec, plan: Plan, after: dateti
     good = [backup for backup in history.backups if history.is_good(backup)]
     newest = max(good, key=lambda backup: backup.point, default=None)
     length = len(history.list_chain(newest)) if newest is not None else 0
-    limit = spec.max_chain or LOOKS_AHEAD
+    limit = spec.max_chain or FORESEEN_RUNS
     parent = newest.id if newest is not None else None
     at = after
     while (upcoming := plan.next_after(at)) is not None:
@@ -58,7 +58,7 @@ def find_ends(history: History, spec: PolicySpec, plan: Plan, now: datetime, hol
     A new backup can make an existing one expire but cannot make it be kept again, so the run at which it expires is found by
     bisection.
     """
-    future = list(islice(expect_backups(history, spec, plan, now), LOOKS_AHEAD))
+    future = list(islice(expect_backups(history, spec, plan, now), FORESEEN_RUNS))
     known: dict[int, dict[str, Decision]] = {}
 
     def is_gone(backup_id: str, runs: int) -> bool:

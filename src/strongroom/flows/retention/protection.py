@@ -1,4 +1,4 @@
-"""How well each database is protected: from what the stores contain and what verifications found, never from jobs."""
+"""The status of each database, from the content of the stores and the results of verifications, never from jobs."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from strongroom.protection.status import (
 )
 
 NO_LIMIT = timedelta(days=36_500)
-"""The age limit of a policy without schedules."""
+"""The age limit of a database whose policy has no schedules."""
 SHORTEST_SLACK = timedelta(hours=2)
 _YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 _MOST_GAPS = 800
 OPENED = (Condition.DAMAGED, Condition.LATE, Condition.UNKNOWN, Condition.UNPROTECTED)
-"""Conditions that are incidents. A failed run opens its own."""
+"""Conditions that open an incident. The incident of a failed run is opened when the run ends."""
 SEVERE = (Level.CRITICAL, Level.UNKNOWN)
 _COLUMNS = (
     Backup.id,
@@ -65,9 +65,9 @@ _COLUMNS = (
     Backup.started,
     Backup.finished,
 )
-"""What a status rests on. Rows of these take a fifth of the time and memory of whole backups."""
+"""The columns that a status needs. Reading only these takes a fifth of the time and memory of reading whole backups."""
 _TOGETHER = 50
-"""Databases whose backups are read together: memory does not grow with their number."""
+"""Number of databases whose backups are read together, which bounds the memory."""
 
 
 class _Model(BaseModel):
@@ -84,7 +84,7 @@ class FindingView(_Model):
 
 
 class IncidentView(_Model):
-    """A condition that is open."""
+    """An open incident."""
 
     condition: str
     detail: str
@@ -101,13 +101,13 @@ class Protection(_Model):
     project_id: str
     policy: str | None
     state: Condition = Field(description="The most severe condition.")
-    level: Level = Field(description="What a monitoring system makes of it.")
+    level: Level = Field(description="Severity for monitoring systems.")
     conditions: list[FindingView] = Field(description="All conditions, the most severe first.")
     newest: str | None = Field(description="The newest moment that can be restored.")
     newest_verified: str | None = Field(description="The newest moment whose whole chain was verified.")
     restorable: int = Field(description="Backups that can be restored.")
     chain: int = Field(description="Number of backups in the chain of the newest.")
-    max_age: int | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
+    max_age: int | None = Field(description="Maximum age of the newest backup in seconds; null: no limit.")
     next_run: str | None
     read_at: str | None = Field(description="When its store was last read completely.")
     log_archive: LogArchiveView | None = Field(description="Its log archive; null if its policy demands none.")
@@ -116,7 +116,7 @@ class Protection(_Model):
 
 
 class Overview(_Model):
-    """All databases together."""
+    """The status of all databases."""
 
     level: Level
     exit_code: int = Field(description="For monitoring systems: 0 ok, 1 warning, 2 critical, 3 unknown.")
@@ -169,7 +169,7 @@ def note_incidents(site: Site) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A database, with what its status rests on."""
+    """A database with everything that its status depends on."""
 
     database: Database
     policy: Policy | None
@@ -195,7 +195,7 @@ def _list_subjects(session: Session, site: Site, project: str | None) -> Iterato
 
 
 def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
-    """The backups of these databases, by id: rows with ``_COLUMNS``."""
+    """The backups of these databases, by id of the database. They are rows with only ``_COLUMNS``."""
     existing = select(*_COLUMNS).where(Backup.deleted.is_(None), Backup.trashed.is_(False), Backup.status.not_in(GOING))
     found: dict[str, list[Backup]] = {}
     for row in session.execute(existing.where(Backup.instance_id.in_(ids), Backup.cluster_id.is_(None))):
@@ -239,7 +239,7 @@ def _make(
 
 
 def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:
-    """The open incidents, by database. There are few."""
+    """The open incidents, by id of the database. There are few."""
     query = select(Incident).where(Incident.closed.is_(None)).order_by(Incident.opened)
     found: dict[str, list[Incident]] = {}
     for incident in session.scalars(query if project is None else query.where(Incident.project == project)):
@@ -286,7 +286,7 @@ def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: lis
 
 
 def _find_max_age(spec: PolicySpec, backups: Sequence[Backup]) -> timedelta:
-    """The limit of the policy, or the longest time between two runs, and some hours more for a slow one."""
+    """The limit of the policy; without one, the longest time between two runs plus some hours for the run itself."""
     if spec.max_age:
         return spec.max_age
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from strongroom.system.imports import defer_names, hide_packages
+from strongroom.system.imports import defer_modules, defer_names, hide_packages
 
 with hide_packages("rich", "cryptography"):
     import pymysql  # noqa: F401 - loads cryptography, 7 MB, for logins over TCP; `connect` of MariaDB loads it for them
@@ -109,7 +109,8 @@ def main() -> None:
     BaseModel.model_config["defer_build"] = True  # most models are not used while a service is idle: 6 MB
     commands: dict[str, Callable[..., None]] = {"serve": run, "agent": run_agent}
     try:
-        with hide_packages("pydantic.v1"):  # FastAPI would load it to find models of it: 2 MB
+        # FastAPI would load the first to find models of it, and the second for the page of its debugger: 2 MB
+        with hide_packages("pydantic.v1"), defer_modules("html"):
             commands[command](**options)
     except StrongroomError as error:
         from strongroom.cli.session import print_error  # loads the command line

@@ -51,7 +51,7 @@ def find(
     ] = None,
     limit: Limit = 100,
 ) -> None:
-    """Find when a table was dropped, truncated or deleted from, the newest first. Without an option: all of these.
+    """Find when a table was dropped, truncated or deleted from, newest first. Without an option: all of these.
 
     `strongroom restore --instance INSTANCE --to TIME` with the last column restores the moment before it.
     """

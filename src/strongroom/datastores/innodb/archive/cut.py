@@ -16,7 +16,6 @@ from strongroom.archive import Stretch, Target
 from strongroom.datastores.innodb.archive.contents import name_table
 from strongroom.datastores.innodb.archive.segments import Segments
 from strongroom.datastores.innodb.binlog.groups import Dialect, Group
-from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.protocol.logs import Cut, Transaction
 from strongroom.errors import InvalidRequest, LogCorrupt, NotFound
 
@@ -47,10 +46,11 @@ def find_cut(target: Target, stretch: Stretch, dialect: Dialect) -> Cut:
 
 def _cut_at_end(segments: Segments) -> Cut:
     """Not within a transaction that has not ended, of which a part may be stored."""
-    last = _find_last(segments, segments.numbers.stop)
-    boundary = segments.details(segments.numbers[-1]).boundary
-    position = str(boundary) if last is None or Position.parse(last.end).precedes(boundary) else last.end
-    return Cut(segments.series, position, last, None)
+    return Cut(segments.series, _find_end(segments), _find_last(segments, segments.numbers.stop), None)
+
+
+def _find_end(segments: Segments) -> str:
+    return str(segments.details(segments.numbers[-1]).boundary)
 
 
 def _cut_at_time(pieces: Sequence[Segments], time: int) -> Cut:
@@ -94,16 +94,12 @@ def _bisect(segments: Segments, is_reached: Callable[[int], bool]) -> int | None
 
 
 def _cut_in(segments: Segments, number: int, count: int) -> Cut:
-    """After so many transactions of the segment."""
+    """After so many transactions of the segment: before the next one, because a backup may end after what lies between them."""
     around = list(islice(_describe(segments, number), max(0, count - 1), count + 1))
     last = around[0] if count else _find_last(segments, number)
     rest = around[1:] if count else around
     following = rest[0] if rest else _find_next(segments, number + 1)
-    if last is not None:
-        position = last.end
-    else:
-        position = following.begin if following else str(segments.details(number).boundary)
-    return Cut(segments.series, position, last, following)
+    return Cut(segments.series, following.begin if following else _find_end(segments), last, following)
 
 
 def _find_last(segments: Segments, stop: int) -> Transaction | None:

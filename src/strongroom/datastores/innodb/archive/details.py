@@ -18,6 +18,9 @@ class SegmentDetails(Strict):
 
     file: str = Field(max_length=512)
     begin: int = Field(ge=0, description="Offset of its first byte in the file.")
+    start: str = Field(
+        max_length=600, description="Position from which its transactions are read: before its first byte if one began there."
+    )
     created: int = Field(
         ge=0, description="When the server began the file, in seconds. Names are used again after a RESET MASTER."
     )
@@ -34,6 +37,14 @@ class SegmentDetails(Strict):
             return cls.model_validate_json(segment.details)
         except ValidationError as error:
             raise ArtifactCorrupt(f"log segment {segment.number} is not one of a binary log") from error
+
+    @property
+    def first(self) -> Position:
+        """Where its transactions are read from. Raises ArtifactCorrupt."""
+        try:
+            return Position.parse(self.start)
+        except ValueError as error:
+            raise ArtifactCorrupt(f"a log segment of {self.file} does not say where its transactions begin") from error
 
     @property
     def boundary(self) -> Position:

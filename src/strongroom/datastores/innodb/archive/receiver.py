@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 from strongroom.archive import LIMIT, Head, begin_series, list_series, load_head
 from strongroom.datastores.innodb.archive.continuation import Begin, Identity, plan_continuation, skip_damage
 from strongroom.datastores.innodb.archive.stream import LogStream
-from strongroom.datastores.innodb.binlog.files import LogFile, list_files
+from strongroom.datastores.innodb.binlog.files import LogFile, find_warnings, list_files
 from strongroom.datastores.innodb.binlog.groups import Dialect
 from strongroom.datastores.innodb.connection import connect, describe_server, explain_refusals, query
 from strongroom.datastores.innodb.versions import extract_number
@@ -52,13 +52,17 @@ class LogReceiver:
         self._head: Head | None = None
         self._stream: LogStream | None = None
         self._trouble: StrongroomError | None = None
+        self._complete_until: int | None = None
+        self.warnings: tuple[str, ...] = ()
+        """See ``Archiver``."""
         self._damage: tuple[str, int] = ("", 0)
         """The position after which the log cannot be read, and how often that was tried."""
 
     @property
     def durable(self) -> Head | None:
         """See ``Archiver``."""
-        return self._stream.durable if self._stream else self._head
+        stream = self._stream
+        return stream.durable if stream is not None else self._head
 
     @property
     def trouble(self) -> StrongroomError | None:
@@ -66,11 +70,18 @@ class LogReceiver:
         stream = self._stream
         return stream.trouble if stream is not None and stream.is_reading else self._trouble
 
+    @property
+    def complete_until(self) -> int | None:
+        """See ``Archiver``."""
+        stream = self._stream
+        return (stream.complete_until if stream else None) or self._complete_until
+
     def stop(self) -> None:
         """See ``Archiver``."""
         self._stopped.set()
-        if self._stream is not None:
-            self._stream.stop()
+        stream = self._stream
+        if stream is not None:
+            stream.stop()
 
     def close(self) -> None:
         """Nothing is held after ``run``."""
@@ -110,6 +121,7 @@ class LogReceiver:
         request = self._request
         with connect(self._server) as connection:
             files = list_files(self._server, connection)
+            self.warnings = find_warnings(self._server, connection)
             identity = self._identify(connection)
         known = list_series(request.store, request.log)
         self._head = load_head(request.store, known[-1]) if known else None
@@ -133,6 +145,7 @@ class LogReceiver:
             if not self._stopped.is_set():
                 stream.run()
         finally:
+            self._complete_until = stream.complete_until or self._complete_until
             self._head, self._stream = stream.durable, None
 
     def _identify(self, connection: Connection[Any]) -> Identity:

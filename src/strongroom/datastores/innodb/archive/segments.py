@@ -9,7 +9,7 @@ from strongroom.archive.times import read_times
 from strongroom.datastores.innodb.archive.details import SegmentDetails
 from strongroom.datastores.innodb.binlog.groups import Dialect, Group, Grouper
 from strongroom.datastores.innodb.binlog.pieces import Position, Splitter
-from strongroom.errors import ArtifactCorrupt
+from strongroom.errors import ArtifactCorrupt, ArtifactMissing
 
 
 class Segments:
@@ -41,7 +41,10 @@ class Segments:
         """
         first = self.numbers[0]
         if first:
-            return self.details(first - 1).time
+            try:
+                return self.details(first - 1).time
+            except ArtifactMissing:  # it was removed: whoever asks knows a backup that is complete in this segment
+                return 0
         started = self._reader.series().started
         earliest = self.record(first).first_time
         return started if earliest is None else min(started, earliest)
@@ -73,15 +76,9 @@ class Segments:
     def _find_begin(self, number: int) -> tuple[int, int, Splitter]:
         """The segment in which reading begins, at which of its bytes, and what splits them."""
         details = self.details(number)
-        if number == 0:
-            return number, 0, Splitter(details.file)
-        before, start = self.details(number - 1), self.details(number - 1).boundary
-        if details.begin == 0 and str(start) == self.record(number - 1).end:
-            return number, 0, Splitter(details.file)
-        splitter = Splitter(before.file, start.offset, has_checksums=before.has_checksums)
-        if start == Position(details.file, details.begin):
-            return number, 0, splitter
-        first = number - 1
-        while self.details(first).begin > start.offset:
+        start, first = details.first, number
+        while not Position(details.file, details.begin).precedes(start):
             first -= 1
-        return first, start.offset - self.details(first).begin, splitter
+            details = self.details(first)
+        splitter = Splitter(start.file, start.offset, has_checksums=details.has_checksums)
+        return first, start.offset - details.begin, splitter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from strongroom.archive import LIMIT, MAX_AGE, Head, SegmentWriter
@@ -66,6 +67,8 @@ class LogStream:
         """Of what the writer has."""
         self._begin = self._end
         """Of what it has not cut yet."""
+        self._first = details.boundary if details else self._begin
+        """From where the transactions of what it has not cut yet are read."""
         self._grouper = Grouper(dialect)
         self._contents = Contents()
         self._live_after: Position | None = None
@@ -77,6 +80,11 @@ class LogStream:
         self._stopped = False
         self.is_reading = False
         """Whether the server has sent something."""
+        self.complete_until: int | None = None
+        """Everything that the server wrote until then is stored."""
+        self._complete: deque[tuple[Position, int]] = deque()
+        """Everything that the server had written at this time is before this position; for what is not stored yet."""
+        self._stored, self._stored_end = head, self._end
 
     @property
     def durable(self) -> Head:
@@ -116,6 +124,7 @@ class LogStream:
                         self._rest(writer)
                     else:
                         self._take(writer, piece)
+                    self._find_complete(writer.durable)
             except (ServerFailed, WalGone, LineageChanged, LogCorrupt):  # what was read may exist nowhere else
                 self._store_rest(writer)
                 raise
@@ -132,6 +141,7 @@ class LogStream:
             if self._stopped and writer.size:
                 return
             self._end = self._begin = Position(piece.start.file, 0)
+            self._first = self._grouper.open_at or self._begin
         self._note(piece)
         offset = piece.start.offset
         if not piece.is_first:
@@ -157,7 +167,11 @@ class LogStream:
         if piece.header.kind == FORMAT:
             self._created, self._has_checksums = piece.header.time, parse_format(piece.data).has_checksums
         for group in self._grouper.feed(piece):
-            self._contents.add(group, self._find_time(group))
+            time = self._find_time(group)
+            self._contents.add(group, time)
+            self._note_complete(
+                group.end, min(time, group.end_time * _SECOND)
+            )  # it was written after the beginning of that second
             self._state.add(group.start.gtid)
         if piece.is_last and piece.is_first and piece.header.kind == self._dialect.state:
             self._state.load(piece.data[SIZE : len(piece.data) - piece.checksum])
@@ -173,9 +187,10 @@ class LogStream:
 
     def _rest(self, writer: SegmentWriter) -> None:
         """The server has nothing more at this moment."""
+        moment = self._clock()
+        self._note_complete(self._end, moment)
         if writer.is_busy:
             return
-        moment = self._clock()
         if writer.size:
             self._cut(writer, moment)
         elif moment - self._covered >= COVER * _SECOND:
@@ -183,6 +198,20 @@ class LogStream:
         else:
             return
         self._covered = moment
+
+    def _note_complete(self, end: Position, moment: int) -> None:
+        """A note for each second is enough."""
+        notes = self._complete
+        if notes and notes[-1][0] == end:
+            notes.pop()
+        if not notes or moment - notes[-1][1] >= _SECOND:
+            notes.append((end, moment))
+
+    def _find_complete(self, stored: Head) -> None:
+        if stored is not self._stored:
+            self._stored, self._stored_end = stored, Position.parse(stored.position)
+        while self._complete and self._complete[0][0].precedes(self._stored_end):
+            self.complete_until = max(self.complete_until or 0, self._complete.popleft()[1])
 
     def _finish_file(self, writer: SegmentWriter) -> None:
         if writer.size and self._wait(writer):
@@ -204,6 +233,7 @@ class LogStream:
         details = SegmentDetails(
             file=self._end.file,
             begin=self._begin.offset,
+            start=str(self._first),
             created=self._created,
             has_checksums=self._has_checksums,
             tail=tail,
@@ -214,3 +244,4 @@ class LogStream:
         writer.cut(self._contents.span(str(self._end), details.model_dump_json(), covered), self._contents.index())
         self._contents = Contents()
         self._begin = self._end
+        self._first = open_at or self._end

@@ -73,8 +73,8 @@ def _find_time(pieces: Sequence[WalPiece], time: int) -> Cut:
     """Before the first transaction that ended later, as PostgreSQL itself does: times are not in the order of the log."""
     covered: int | None = None
     for piece in pieces:
-        for segment in piece.segments():
-            if segment.last_time is not None and segment.last_time > time:
+        for segment, is_complete in piece.indexed_segments():
+            if not is_complete or (segment.last_time is not None and segment.last_time > time):
                 for record in piece.scan(segment.number)[0]:
                     if isinstance(record, TransactionEnd) and piece.low < record.end and record.time > time:
                         _require_later(pieces[0], time)
@@ -120,8 +120,8 @@ def _find_point(pieces: Sequence[WalPiece], name: str) -> Cut:
     found: list[tuple[WalPiece, int, int | None]] = []
     others: list[str] = []
     for piece in pieces:
-        for segment in piece.segments():
-            for text, end, time in _list_points(piece, segment):
+        for segment, is_complete in piece.indexed_segments():
+            for text, end, time in _list_points(piece, segment, is_complete):
                 if not piece.low < end <= piece.high:
                     continue
                 if text == name:
@@ -129,7 +129,7 @@ def _find_point(pieces: Sequence[WalPiece], name: str) -> Cut:
                 elif not text.startswith(_OWN_POINTS):
                     others = [*others, text][-_MOST_NAMES:]
     if not found:
-        names = f"The last ones are: {', '.join(others)}." if others else "There is none; create one with `restore-point create`."
+        names = f"The last ones are: {', '.join(others)}." if others else "There is none. Create one on the server: SELECT pg_create_restore_point('before-release')."
         raise NotFound(f"the log has no restore point {name!r} after the oldest backup", remedy=names)
     if len(found) > 1:
         places = ", ".join(f"lsn:{format_lsn(end)} ({_format_time(time)})" for _, end, time in found[-_MOST_NAMES:])
@@ -138,10 +138,10 @@ def _find_point(pieces: Sequence[WalPiece], name: str) -> Cut:
     return _describe(pieces, piece, end)
 
 
-def _list_points(piece: WalPiece, segment: LogSegment) -> Iterator[tuple[str, int, int | None]]:
+def _list_points(piece: WalPiece, segment: LogSegment, is_complete: bool) -> Iterator[tuple[str, int, int | None]]:
     """The restore points in a segment: name, end, time."""
     index = piece.reader.index(segment)
-    if index.omitted:
+    if index.omitted or not is_complete:
         for record in piece.scan(segment.number)[0]:
             if isinstance(record, RestorePoint):
                 yield record.name, record.end, record.time
@@ -183,7 +183,8 @@ def _list_after(pieces: Sequence[WalPiece], position: int) -> Iterator[Transacti
 
 def _list_commits(piece: WalPiece, number: int) -> list[TransactionEnd]:
     """The commits that end in a segment of the piece."""
-    if not piece.segment(number).transactions:
+    segment = piece.segment(number)
+    if not segment.transactions and number and piece.segment(number - 1).writer == segment.writer:
         return []
     records = piece.scan(number)[0]
     return [each for each in records if isinstance(each, TransactionEnd) and each.commits and piece.low < each.end <= piece.high]

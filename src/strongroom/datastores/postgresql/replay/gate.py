@@ -127,15 +127,15 @@ class Gate:
             self.position = self._end
             self.changed.set()
             return False
-        is_ours = int(name[:8], 16) == self._history.at(begin + self._size - 1)
+        in_history = int(name[:8], 16) == self._history.at(begin + self._size - 1)
         number = begin // self._size
         if number < self._feeder.first or name in self._handed_over:
-            if is_ours and not (self._data_dir / WAL / name).exists():
+            if in_history and not (self._data_dir / WAL / name).exists():
                 raise ArtifactCorrupt(f"WAL file {name} is not in the backup", remedy="Restore another backup.")
             if begin // self._size == (self._end - 1) // self._size:
                 self.changed.set()  # it looks for what follows the last record
             return False  # the server has it in its own directory
-        if not is_ours:
+        if not in_history:
             return False
         self.position = begin
         self._feeder.take(number).rename(self._data_dir / destination)

@@ -63,6 +63,16 @@ class WalPiece:
             for number in range(self.first, self.stop):
                 yield self._known.segments[number].record
 
+    def indexed_segments(self) -> Iterator[tuple[LogSegment, bool]]:
+        """Every segment in order, and whether its record knows all that ends in it.
+
+        An archiver that begins again in the middle of a record does not see what that record is.
+        """
+        writer = ""
+        for segment in self.segments():
+            yield segment, segment.number == 0 or segment.writer == writer
+            writer = segment.writer
+
     def segment(self, number: int) -> LogSegment:
         """The record of one segment, which may be before the piece. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
         if self._known is not None and number in self._known.segments:
