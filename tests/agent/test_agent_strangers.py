@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.agent.models import ServerDefinition
 from strongroom.agent.registry import ServerRecord
-from strongroom.agent.swap.chosen import require_usable
+from strongroom.agent.swap.directories import require_usable
 from strongroom.agent.swap.outside import Outside, swap_in
 from strongroom.agent.swap.swap import around, note_job
 from strongroom.errors import ConfigurationError
@@ -68,7 +68,7 @@ def test_deletion_removes_nothing_in_a_directory_of_another_user(top: Path, root
 def test_requested_directory_of_another_user_is_refused(top: Path, roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     theirs(top / "a")
-    monkeypatch.setattr("strongroom.agent.swap.chosen._require_place", lambda *_: lead_astray(top, roots))
+    monkeypatch.setattr("strongroom.agent.swap.directories._require_place", lambda *_: lead_astray(top, roots))
     with pytest.raises(ConfigurationError):
         require_usable([top / "a" / "data"], None, THEM)  # type: ignore[arg-type]
     assert (roots / "data").stat().st_uid == 0

@@ -45,7 +45,7 @@ class BrokenServers:
     def is_due(self, _server_id: str) -> bool:
         return False
 
-    def next_look(self) -> float:
+    def next_check(self) -> float:
         return 0.0
 
     def pids(self, _watched: object) -> set[int]:

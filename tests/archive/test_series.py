@@ -301,3 +301,10 @@ def test_locations_are_checked() -> None:
             LOG.model_validate({"container": "box", "database": database, "source": "a"})
     assert LOG.parse_series("00000003") == SeriesLocation(log=LOG, number=3)
     assert [LOG.parse_series(name) for name in ("3", "0000000x", "..", "000000001")] == [None] * 4
+
+
+def test_a_writer_that_got_nothing_has_no_thread(store: Store) -> None:
+    before = threading.active_count()
+    writer = SegmentWriter(store, begin(store), Artifact())
+    assert threading.active_count() == before
+    writer.close()

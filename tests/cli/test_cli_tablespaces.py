@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strongroom.cli.commands.restore import _parse_directories
+from strongroom.cli.commands.recovery.restore import _parse_directories
 from strongroom.errors import InvalidRequest
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,9 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.archive import Head, LogSegment, SegmentReader, begin_series, load_head
 from strongroom.datastores import get
-from strongroom.datastores.innodb.binlog.archiver import Archiver, SegmentDetails
 from strongroom.datastores.innodb.binlog.files import list_files
 from strongroom.datastores.innodb.binlog.groups import Group, Grouper
 from strongroom.datastores.innodb.binlog.header import XID
@@ -32,17 +29,12 @@ from strongroom.datastores.mariadb.binlog.gtids import GtidList
 from strongroom.datastores.mysql.binlog.dialect import PREVIOUS_GTIDS
 from strongroom.datastores.mysql.binlog.gtids import GtidSet
 from strongroom.errors import ConfigurationError, LineageChanged, WalGone
-from strongroom.sections import Artifact
-from strongroom.storage import Store
 from support import mariadb
-from support.archives import LOG, open_directory
 from support.binlogs import join
 from support.logs import READER, Log, add, logged
 from support.own_mariadb import have_plugins, with_plugins
 
 TOOLS = f"{os.environ['PATH']}:{Path(__file__).parents[2] / '.tools/mariadb/bin'}"
-ARCHIVER = 4_000_000_002
-LIMIT = 64 << 10
 LARGE = 17 << 20
 """A value whose event is sent in two packets."""
 
@@ -254,116 +246,6 @@ def test_an_account_without_the_right(log: Log, place: Path) -> None:
     assert "REPLICATION SLAVE" in error.value.remedy
     with connect(server) as connection, pytest.raises(ConfigurationError, match="lacks a right"):
         list_files(server, connection)
-
-
-@pytest.fixture
-def store(place: Path) -> Store:
-    return open_directory(place / "store")
-
-
-def begin(log: Log, store: Store) -> Head:
-    now = time.time_ns() // 1000
-    first = log.names()[0]
-    return begin_series(store, LOG, datastore=log.kind, identity="x", began="first", begin=f"{first}:0", started=now)
-
-
-def archive(log: Log, store: Store, *, limit: int = LIMIT, max_age: float = 0.2) -> Archiver:
-    head = load_head(store, LOG.series(0))
-    settings = Artifact(codec="zstd")
-    return Archiver(log.running.server, log.dialect, store, head, settings, server_id=ARCHIVER, limit=limit, max_age=max_age)
-
-
-def read_segments(store: Store) -> list[LogSegment]:
-    return list(SegmentReader(store, LOG.series(0)).segments(0, load_head(store, LOG.series(0)).number))
-
-
-def join_segments(store: Store) -> dict[str, bytes]:
-    """The files of the server: segments of a file one after another."""
-    files: dict[str, bytes] = {}
-    reader = SegmentReader(store, LOG.series(0))
-    for segment in read_segments(store):
-        details = SegmentDetails.model_validate_json(segment.details)
-        assert len(files.setdefault(details.file, b"")) == details.begin
-        files[details.file] += reader.read(segment)
-    return files
-
-
-def wait_for(log: Log, store: Store) -> None:
-    """Until all that the server has logged is stored."""
-    deadline = time.monotonic() + 60
-    while load_head(store, LOG.series(0)).position != str(log.end()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_an_archiver_that_dies_again_and_again(log: Log, store: Store, place: Path) -> None:
-    """Killed at any moment, also within a transaction of many segments: the next one continues without a duplicate or a gap.
-
-    The server dies as well, so that a file has no end.
-    """
-    begin(log, store)
-    forks = multiprocessing.get_context("fork")
-    luck = random.Random(5)
-    done = threading.Event()
-
-    def write() -> None:
-        for number in range(40):
-            log.run("BEGIN", f"INSERT INTO d.t (b) VALUES (REPEAT('{number}', {luck.randint(1, 3000)}))", "COMMIT")
-            if number % 11 == 5:
-                log.run("FLUSH BINARY LOGS", "CREATE TABLE d.gone (a INT)", "DROP TABLE d.gone")
-            if number == 25:
-                log.running.kill()
-                log.running.start()
-            if number % 15 == 9:
-                log.sql(f"INSERT INTO d.t (b) VALUES (REPEAT('{number}', 2000000))")
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    deaths = 0
-    while not done.is_set() or deaths < 5:
-        child = forks.Process(target=lambda: archive(log, store).run())
-        child.start()
-        child.join(luck.uniform(0.1, 1.0))
-        child.kill()
-        child.join()
-        deaths += 1
-    writer.join()
-    last = archive(log, store)
-    thread = threading.Thread(target=last.run)
-    thread.start()
-    wait_for(log, store)
-    log.sql("INSERT INTO d.t (b) VALUES ('live')")
-    wait_for(log, store)
-    last.stop()
-    thread.join(10)
-    assert not thread.is_alive()
-
-    names = log.names()
-    assert join_segments(store) == log.files(names)
-    segments = read_segments(store)
-    groups = log.groups(log.read(log.from_file(names[0])))
-    assert sum(segment.transactions for segment in segments) == len(groups)
-    assert max(segment.raw for segment in segments) <= LIMIT + (1 << 20)
-    ends = {str(group.end): group for group in groups}
-    reader = SegmentReader(store, LOG.series(0))
-    for segment in segments:
-        index = reader.index(segment)
-        for event in index.events:
-            group = ends[event.end]
-            assert event.begin == str(group.first)
-            assert event.text in [f"{group.size} bytes", *(statement.text for statement in group.statements)]
-        assert all(mark.position in ends for mark in index.marks)
-        assert all(mark.time // 1_000_000 - ends[mark.position].end_time >= 0 for mark in index.marks)
-    dropped = [event for segment in segments for event in reader.index(segment).events if event.kind == "drop"]
-    assert [event.objects for event in dropped].count(("d.gone",)) == 4
-    assert segments[-1].covered_until and SegmentDetails.model_validate_json(segments[-1].details).gtids == str(log.state())
-    times = [time for segment in segments for time in (segment.first_time, segment.last_time) if time is not None]
-    assert times == sorted(times)
-
-    shell = f"cat {place}/store/{LOG.series(0).data}/* | zstd -dc | wc -c"
-    size = sum((log.running.data_dir / name).stat().st_size for name in names)
-    assert int(subprocess.run(shell, shell=True, check=True, capture_output=True).stdout) == size
 
 
 def test_an_encrypted_log(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.datastores import Server, get
+from strongroom.datastores.mysql.restore import private
 from strongroom.datastores.toolkit.mark import is_unfinished
 from strongroom.errors import ArtifactCorrupt, LineageChanged, StrongroomError, ToolFailed, VersionMismatch, WalGone
 from support import mysql
@@ -250,3 +251,19 @@ def test_the_private_server_dies(own: MySQLServer, place: Path, chain: list[File
     with pytest.raises(StrongroomError):
         restored(chain, place, client=program)
     assert is_unfinished(place / "copy" / "data")
+
+
+def test_a_private_server_that_cannot_start_leaves_no_socket_directory(
+    own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    work_dir = place / ("long" * 30)  # a socket cannot be in it
+    work_dir.mkdir()
+    monkeypatch.setattr(private, "Tool", refuse)
+    server = private.PrivateServer(own.server.version, place, work_dir, settings={}, gtid=True)
+    assert server.socket.parent != work_dir
+    with pytest.raises(RuntimeError), server:
+        pass
+    assert not server.socket.parent.exists()

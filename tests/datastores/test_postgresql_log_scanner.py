@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import re
 import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strongroom.archive import SegmentWriter, Stretch, Target, begin_series, find_window, load_log
+from strongroom.datastores.postgresql.archive.continuation import SeriesDetails
 from strongroom.datastores.postgresql.archive.records import RecordDamaged, RestorePoint, TransactionEnd, parse_record
-from strongroom.datastores.postgresql.archive.scanner import WalScanner
+from strongroom.datastores.postgresql.archive.scanner import WalScanner, find_record_end
+from strongroom.datastores.postgresql.archive.span import SpanBuilder
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.wal import History, Unfit, find_address
+from strongroom.datastores.postgresql.replay.cut import find_cut
+from strongroom.sections import Artifact
 from support import processes
+from support.archives import open_directory
 from support.own_postgresql import OwnPostgreSQL
+from support.wal_receiver import LOG
 
 SIZE = 1 << 20
 WORK = """
@@ -146,6 +154,53 @@ def test_a_scan_may_begin_at_any_file(wal: Wal) -> None:
     for offset in range(SIZE, len(wal.data), SIZE):
         found = list(wal.scanner(position=wal.start + offset).feed(wal.data[offset:]))
         assert found == [each for each in whole if each.start >= wal.start + offset]
+
+
+def test_a_transaction_over_which_the_archive_began_again_is_found(wal: Wal, place: Path) -> None:
+    """The second archiver began at a file: it saw the end of a commit, and not what it was the end of."""
+    ends = [each for each in wal.scanner().feed(wal.data) if isinstance(each, TransactionEnd)]
+    commit = next(each for each in ends if each.start // SIZE < (each.end - 1) // SIZE)
+    border, stop = commit.end // SIZE * SIZE, ends[-1].end
+    bounds = [*range(wal.start, stop, SIZE), commit.end, stop]
+    store = open_directory(place / "store")
+    details = SeriesDetails(system=wal.system, timeline=1, file_size=SIZE).model_dump_json()
+    options = {"identity": "x", "began": "first", "started": 0, "begin": lsn.format_lsn(wal.start), "details": details}
+    head = begin_series(store, LOG, datastore="postgresql", **options)  # type: ignore[arg-type]
+    for begin, end in ((wal.start, border), (border, stop)):
+        with SegmentWriter(store, head, Artifact()) as writer:
+            for at, after in itertools.pairwise(sorted(each for each in bounds if begin <= each <= end)):
+                builder = SpanBuilder()
+                for each in ends:
+                    if begin <= each.start and at < each.end <= after:
+                        builder.add(each)
+                writer.append(wal.data[at - wal.start : after - wal.start])
+                writer.cut(*builder.finish(after, covered_until=None, details=""))
+                assert writer.wait(30)
+            head = writer.durable
+    (interval,) = find_window(load_log(store, LOG)[0], lambda one, other: lsn.parse_lsn(one) <= lsn.parse_lsn(other)).intervals
+    before = datetime.fromtimestamp((commit.time - 1) / 10**6, UTC).isoformat()
+    cut = find_cut(Target.parse(before), Stretch(store, LOG, interval.pieces))
+    assert cut.next is not None
+    assert (cut.next.name, cut.next.end) == (str(commit.transaction), lsn.format_lsn(commit.end))
+
+
+def test_a_scan_may_begin_at_any_page(wal: Wal) -> None:
+    whole = list(wal.scanner().feed(wal.data))
+    for offset in range(0, len(wal.data), 61 * 8192):
+        found = list(wal.scanner(position=wal.start + offset).feed(wal.data[offset:]))
+        assert found == [each for each in whole if each.start >= wal.start + offset]
+
+
+def test_the_end_of_the_last_whole_record_is_known(wal: Wal) -> None:
+    starts = [lsn.parse_lsn(start) for start in re.findall(r"lsn: (\S+), prev", wal.dump)]
+    ends = [find_record_end(start, SIZE) for start in starts[1:]]
+    chance = random.Random(16)
+    for limit in [*chance.sample(range(ends[0], ends[-1]), 100), *chance.sample(ends, 50)]:
+        first = chance.choice([0, max(0, limit - wal.start - 2 * SIZE) // 8192 * 8192])
+        scanner = wal.scanner(position=wal.start + first)
+        list(scanner.feed(wal.data[first : limit - wal.start]))
+        known = max(end for end in ends if end <= limit)
+        assert scanner.is_lost or scanner.end == known or known < scanner.end == -(-limit // SIZE) * SIZE, limit
 
 
 def test_wal_of_another_place_or_server_is_refused(wal: Wal) -> None:

@@ -353,7 +353,7 @@ def test_a_chain_is_written_directly_to_the_directory_that_a_user_chose(
         make_directory(path, find_user(server.user).owner)
     chosen = {"one": postgresql.scratch(elsewhere, "one"), str(spaces["two"]): postgresql.scratch(place, "chosen-two")}
     staging = {path: postgresql.scratch(path.parent, f"{path.name}.new") for path in chosen.values()}
-    places = driver.placement.chosen(server, chosen)
+    places = driver.placement.choose_places(server, chosen)
     run_as(server.user, restore_to, server, places, staging, profile, chain, postgresql.scratch(place, "work"))
     for path, filled in staging.items():
         (inner,) = filled.iterdir()
@@ -365,7 +365,7 @@ def test_a_chain_is_written_directly_to_the_directory_that_a_user_chose(
     assert sorted(kinds.values()) == [False, True, True]
     for name, said in (("three", "has no tablespace three; it has one"), (str(spaces["one"]), "two directories")):
         with pytest.raises(InvalidRequest, match=said):
-            wrong = driver.placement.chosen(server, {"one": place, name: place})
+            wrong = driver.placement.choose_places(server, {"one": place, name: place})
             driver.placement.prepare(server, wrong, scratch_directory(place, name), {}, profile)
 
 

@@ -202,3 +202,14 @@ def test_process_whose_name_is_not_text_is_watched(tmp_path: Path) -> None:
         assert stall._cpu(process.pid) >= 0
         assert tools._state(process.pid) in tools._STATES.values()
         process.kill()
+
+
+def test_a_program_that_cannot_be_watched_does_not_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = stall.list_family(os.getpid())
+    monkeypatch.setattr(tools, "Watch", refuse)
+    with pytest.raises(RuntimeError):
+        Tool(["sleep", "60"], place / "log")
+    assert stall.list_family(os.getpid()) == before

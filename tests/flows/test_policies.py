@@ -18,6 +18,7 @@ from strongroom.catalog import (
     Incident,
     Instance,
     Job,
+    LogArchive,
     Policy,
     PolicyRun,
     Schedule,
@@ -27,6 +28,7 @@ from strongroom.catalog import (
 from strongroom.catalog.policies import policy_of
 from strongroom.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from strongroom.flows import Site, open_site
+from strongroom.flows.archives.bases import begin_base
 from strongroom.flows.policies import ends, tick
 from strongroom.flows.policies.declared import declare_policies
 from strongroom.flows.policies.history import forget_runs
@@ -622,6 +624,18 @@ def test_a_schedule_without_its_time_zone_opens_an_incident_until_it_can_be_eval
     world.end(job)
     assert world.runs()[-2:] == [("incremental", "missed 1: schedule stopped"), ("incremental", "succeeded")]
     assert world.incidents() == {"failing": False, "schedule stopped": False}
+
+
+def test_a_log_archive_without_the_time_zone_of_its_policy_begins_no_backup(world: World) -> None:
+    gold = begin_with_full(world, incremental="every 1h", log_archive=True)
+    with world.site.catalog.write() as session:
+        policy, orders = session.get_one(Policy, gold.id), session.get_one(Instance, "orders")
+        row = LogArchive(instance_id="orders", project="p", database_id="orders", host="db1", wanted=True, wanted_since=world.at)
+        row.began, row.backup_at = "lost", None
+        policy.document = {**policy.document, "time_zone": "Mars/Base"}
+        assert begin_base(session, world.site, row, orders, policy, world.at + MINUTE) is None
+        policy.document = {**policy.document, "time_zone": "UTC"}
+        assert begin_base(session, world.site, row, orders, policy, world.at + MINUTE) is not None
 
 
 @pytest.mark.parametrize("how", ["update", "detach"])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from strongroom.archive import load_trimmed
 from strongroom.catalog import (
     Attachment,
     Backup,
@@ -22,6 +23,7 @@ from strongroom.catalog import (
     Incident,
     Instance,
     Job,
+    LogArchive,
     Policy,
     Removal,
     now,
@@ -29,6 +31,7 @@ from strongroom.catalog import (
 )
 from strongroom.errors import Busy, Conflict, Forbidden, InvalidRequest
 from strongroom.flows import Site, open_site, undelete_backup
+from strongroom.flows.archives.retention import sweep_logs
 from strongroom.flows.chores.retention import read_stores, retain
 from strongroom.flows.jobs import new_job, request_cancel
 from strongroom.flows.kinds.deletion import discard_backup, request_delete_backup
@@ -36,14 +39,16 @@ from strongroom.flows.kinds.label import hold_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.loop import begin_job, run_step, settle_job
 from strongroom.flows.policies.requests import attach_policy, create_policy, delete_policy, detach_policy, update_policy
+from strongroom.flows.recovery.location import open_log
 from strongroom.flows.retention import clocks, turn
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.outlook import confirm_retention, show_retention
 from strongroom.flows.retention.protection import Protection, show_protection
-from strongroom.flows.retention.turn import find_work, take_turn
+from strongroom.flows.retention.turn import apply_rules, select_databases
 from strongroom.protection.policy import PolicySpec
 from strongroom.settings import load
 from strongroom.storage import open_store
+from support.archives import append, begin
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TODAY = datetime.now(UTC).replace(microsecond=0)
@@ -96,8 +101,8 @@ class World:
                 mark.marked = mark.sweep_at = now() - timedelta(seconds=1)
 
     def turn(self) -> list[Job]:
-        has_work, before = find_work(self.site, ["orders"]), self.marked | set(self.incidents)
-        jobs = take_turn(self.site, "orders")
+        has_work, before = select_databases(self.site, ["orders"]), self.marked | set(self.incidents)
+        jobs = apply_rules(self.site, "orders")
         assert has_work or (not jobs and self.marked | set(self.incidents) == before), "the look at many databases sees the same"
         return jobs
 
@@ -724,9 +729,69 @@ def test_marks_stay_while_an_incident_is_open(chains: World) -> None:
         row = session.get_one(Backup, "inc0")
         row.status, row.fault, row.updated = "DELETE_FAILED", {"message": "the object is locked"}, now()
     for _ in range(2):
-        assert take_turn(chains.site, "orders") == []
+        assert apply_rules(chains.site, "orders") == []
         assert {mark.backup_id: mark.sweep_at for mark in chains.read(Expiration)} == before
         assert list(chains.incidents) == ["not deletable"]
+
+
+@pytest.fixture
+def logged(world: World) -> World:
+    """A log of 40 days in three series; the policy was set long ago, and needs the log of seven days and what is before them."""
+    for days in (30, 20, 10, 1):
+        world.add(f"full{days}", days)
+    policy = world.add_policy(keep_last=0, keep_within="7d", keep_daily=4, log_archive=True)
+    with world.site.catalog.write() as session:
+        session.get_one(Policy, policy.id).updated = TODAY - 50 * DAY
+        for attachment in session.scalars(select(Attachment)):
+            attachment.created = TODAY - 50 * DAY
+        session.add(
+            LogArchive(
+                instance_id="orders", project="p", database_id="orders", host="db1", wanted=True, wanted_since=TODAY - 40 * DAY
+            )
+        )
+        instance = session.get_one(Instance, "orders")
+    store, where = open_log(world.site, instance)
+    end = 0
+    for number, days in enumerate((40, 25, 5)):
+        started = int((TODAY - days * DAY).timestamp() * 1_000_000)
+        head = begin(store, end, seam=(number - 1, end) if number else None, started=started, log=where)
+        end = int(append(store, head, [b"x"]).position)
+    return world
+
+
+def find_beginning(world: World) -> int:
+    """Number of the first series that is left of the log."""
+    with world.site.catalog.read() as session:
+        store, where = open_log(world.site, session.get_one(Instance, "orders"))
+    trimmed = load_trimmed(store, where)
+    return trimmed.series if trimmed is not None else 0
+
+
+def test_log_that_no_backup_needs_is_removed(logged: World) -> None:
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 1, "the window needs the backup of 10 days ago, and the log since then"
+
+
+def test_the_log_stays_as_long_as_a_changed_policy_waits(logged: World) -> None:
+    update_policy(logged.site, "p", "gold", {"keep_within": "7d"})
+    assert logged.read(Policy)[0].updated == TODAY - 50 * DAY, "nothing was changed"
+    update_policy(logged.site, "p", "gold", {"keep_within": "7m"})
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+
+
+def test_the_log_stays_while_a_brake_stops_retention(logged: World) -> None:
+    with logged.site.catalog.write() as session:
+        session.get_one(Backup, "full1").raw_size = 10
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+
+
+def test_the_log_from_the_newest_backup_in_the_store_stays(logged: World) -> None:
+    logged.site.stores.default.delete(["c/full10/manifest.json"])
+    logged.site.stores.default.delete(["c/full20/manifest.json"])
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0, "the window begins with the backup of 30 days ago"
 
 
 def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
@@ -749,10 +814,11 @@ def test_a_service_that_is_killed_in_any_phase_goes_on(chains: World) -> None:
     reopened.close()
 
 
-def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
+def test_only_what_changed_is_checked(chains: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
     monkeypatch.setattr(
-        "strongroom.flows.chores.retention.find_work", lambda site, keys: looked.extend(keys) or find_work(site, keys)
+        "strongroom.flows.chores.retention.select_databases",
+        lambda site, keys: checked.extend(keys) or select_databases(site, keys),
     )
     retain(chains.site)
     with chains.site.catalog.write() as session:  # the marks are older than the slack
@@ -762,20 +828,20 @@ def test_only_what_changed_is_looked_at(chains: World, monkeypatch: pytest.Monke
             policy.updated -= DAY
         for attachment in session.scalars(select(Attachment)):
             attachment.created -= DAY
-    looked.clear()
+    checked.clear()
     retain(chains.site)
-    assert looked == []
+    assert checked == []
     chains.add("full3", 0.5)
     with chains.site.catalog.write() as session:
         session.get_one(Backup, "full3").updated = now()
     retain(chains.site)
-    assert looked == ["orders"]
-    looked.clear()
+    assert checked == ["orders"]
+    checked.clear()
     with chains.site.catalog.write() as session:
         session.get_one(Backup, "full3").updated -= DAY
         session.add(Hold(backup_id="inc2", reason="its end is now", until=now()))
     retain(chains.site)
-    assert looked == ["orders"]
+    assert checked == ["orders"]
 
 
 def test_holds_that_end_within_seven_days_are_shown(chains: World) -> None:

@@ -290,3 +290,21 @@ def test_path_of_the_store_is_a_file(place: Path) -> None:
         store.put("c/a/0", b"x")
     with pytest.raises(StorageError):
         DirectoryStore(place / "store" / "below")
+
+
+def test_a_signal_right_after_the_file_was_created_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(place / "store")
+    store.put("c/a/0", b"x")
+    open_file = os.open
+
+    def open_and_interrupt(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        file = open_file(path, flags, *rest, **options)
+        if flags & os.O_EXCL:
+            os.close(file)
+            raise KeyboardInterrupt
+        return file
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "open", open_and_interrupt)
+        store.put("c/a/1", b"x")
+    assert os.listdir(place / "store" / "c" / "a") == ["0"]  # noqa: PTH208

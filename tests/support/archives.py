@@ -21,18 +21,21 @@ def precedes(first: str, second: str) -> bool:
     return int(first) <= int(second)
 
 
-def begin(store: Store, at: int = 0, *, seam: tuple[int, int] | None = None, started: int = 0) -> Head:
-    """Another series of LOG. ``seam`` is the series that it continues and the position."""
+def begin(
+    store: Store, at: int = 0, *, seam: tuple[int, int] | None = None, started: int = 0, log: LogLocation = LOG, lineage: str = ""
+) -> Head:
+    """Another series. ``seam`` is the series that it continues and the position."""
     continues = Seam(series=seam[0], position=str(seam[1])) if seam else None
     return begin_series(
         store,
-        LOG,
+        log,
         datastore="test",
         identity="server",
         began="lost",
         reason=LOST,
         begin=str(at),
         started=started,
+        lineage=lineage,
         continues=continues,
     )
 

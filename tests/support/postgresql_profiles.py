@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from strongroom.artifact import Profile
-from strongroom.datastores import RestoredProfile, Server, write_restored_profile
+from strongroom.datastores import RestoredProfile, Server, Version, write_restored_profile
 from support.identity import run_as
 from support.own_postgresql import OwnPostgreSQL
 from support.postgresql import PostgreSQLServer, backup, driver, restore, scratch, version
 
 
-def adopted(own: OwnPostgreSQL, place: Path, credentials: Path | None = None) -> Server:
+def adopted(own: OwnPostgreSQL, place: Path, credentials: Path | None = None, of: Version | None = None) -> Server:
     """The owner's server as we know it."""
     base = scratch(place, "adopted")
     return Server(
@@ -23,7 +23,7 @@ def adopted(own: OwnPostgreSQL, place: Path, credentials: Path | None = None) ->
         base_dir=base,
         data_dir=own.data,
         socket=own.run / ".s.PGSQL.5432",
-        version=version(),
+        version=of or version(),
         credentials_file=credentials,
         start_command=[str(own.start)],
         stop_command=[str(own.stop)],

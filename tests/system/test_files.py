@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from strongroom.errors import ConfigurationError
+from strongroom.system import files
 from strongroom.system.directories import make_directory
 from strongroom.system.files import create_file, read_bytes, read_text, write_file
 from strongroom.system.locks import is_locked, take_lock
 from strongroom.system.processes import identify_process
-from strongroom.system.users import find_owner, find_user, name_user
+from strongroom.system.users import Owner, find_owner, find_user, name_user
 from support.identity import server_user
 
 
@@ -91,3 +92,14 @@ def test_another_user_cannot_lead_root_astray(place: Path) -> None:
     (theirs / "link").symlink_to(precious)
     with pytest.raises(ConfigurationError):
         read_text(theirs / "link")
+
+
+def test_a_log_that_cannot_get_its_owner_is_closed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, owner: Owner) -> None:
+        raise PermissionError
+
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    monkeypatch.setattr(files, "set_owner", refuse)
+    with pytest.raises(PermissionError):
+        files.create_log(place / "log", find_owner(place))
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from strongroom.archive import LogLocation, find_window, load_log
+from strongroom.datastores import get
 from strongroom.datastores.postgresql.files.lsn import parse_lsn
 from strongroom.sections import Artifact, Storage
 from strongroom.storage import open_store
@@ -21,6 +22,8 @@ from strongroom.system.directories import make_directory
 from strongroom.system.users import find_user
 from strongroom.worker.duty import DutySpec
 from support import postgresql
+from support.binlog_archives import Archived
+from support.logs import logged
 from support.postgresql import fill
 
 Start = Callable[[DutySpec], subprocess.Popen[bytes]]
@@ -81,6 +84,38 @@ def test_the_log_of_a_server_is_archived_until_the_duty_ends(place: Path, start:
         (interval,) = find_window(contents, lambda first, second: parse_lsn(first) <= parse_lsn(second)).intervals
         assert not damaged
         assert parse_lsn(interval.end) >= parse_lsn(row[0])
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "mysql"])
+def test_a_binary_log_is_archived_until_the_duty_ends(kind: str, place: Path, start: Start) -> None:
+    """As the server's user. What was stored is what the server has."""
+    with logged(kind, place) as log:
+        server = log.running.server
+        owner = find_user(server.user).owner
+        directory, top = place / "duty", place / "store"
+        for path in (directory, top):
+            make_directory(path, owner)
+        options = {
+            "log": LOG.model_dump(),
+            "storage": {"path": str(top)},
+            "artifact": Artifact().model_dump(),
+            "max_age": 0.2,
+        }
+        process = start(DutySpec(kind="log-archive", server=server, user=server.user, directory=directory, options=options))
+        log.run(*["INSERT INTO d.t (b) VALUES ('x')"] * 20, "FLUSH BINARY LOGS", "INSERT INTO d.t (b) VALUES ('y')")
+        deadline = time.monotonic() + 60
+        while _read_report(directory).get("facts", {}).get("position") != str(log.end()):
+            assert time.monotonic() < deadline and process.poll() is None, _read_report(directory)
+            time.sleep(0.1)
+        assert _read_report(directory)["detail"] == "the log is archived"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        store = open_store(Storage(path=top))
+        ((contents,), damaged) = load_log(store, LOG)
+        assert not damaged
+        series = contents.series.record
+        assert series.lineage == get(kind).servers.ensure_lineage(log.running.data_dir)
+        assert Archived(store, log=LOG).files() == log.files(log.names())
 
 
 def test_options_that_are_not_valid_end_the_duty(place: Path, start: Start) -> None:

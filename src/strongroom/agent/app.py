@@ -225,7 +225,7 @@ def _handle_servers(agent: Agent) -> _Handlers:
     return {
         routes.LIST_SERVERS: servers.views,
         routes.PUT_SERVER: servers.define,
-        routes.GET_SERVER: servers.look_at,
+        routes.GET_SERVER: servers.describe_server,
         routes.DELETE_SERVER: agent.delete_server,
         routes.START_SERVER: servers.start,
         routes.STOP_SERVER: stop,

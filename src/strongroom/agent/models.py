@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,6 +207,12 @@ class DutyRequest(Message):
     wanted: Literal["running", "stopped"] = "running"
     options: dict[str, Any] = Field(default_factory=dict, repr=False, description="What the kind needs; may hold secrets.")
 
+    @property
+    def digest(self) -> str:
+        """Tells whether the options of a duty are these, without showing them."""
+        salt = f"{self.kind}:{self.server}:"
+        return hashlib.sha256((salt + json.dumps(self.options, sort_keys=True)).encode()).hexdigest()
+
 
 DutyState = Literal["starting", "running", "waiting", "stopping", "stopped"]
 
@@ -221,3 +229,7 @@ class DutyView(Message):
     pid: int | None = None
     restarts: int = Field(0, description="How often its process died within ten minutes.")
     report: DutyReport | None = Field(None, description="What its process reported last.")
+    has_options: bool = Field(True, description="Whether the agent has its options; after a restart of the agent it has not.")
+    digest: str = Field(
+        "", description="``DutyRequest.digest`` of its options, or of those of its process if the agent forgot them."
+    )

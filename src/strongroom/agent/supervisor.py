@@ -20,7 +20,7 @@ PACE = 1.0
 """Seconds between two rounds while a job runs or a server is not healthy."""
 CALM = 10.0
 """Seconds between two rounds at most. The end of a server is noticed immediately."""
-FIRST_LOOK = 5.0
+FIRST_CHECK = 5.0
 """Seconds for the first round. After that the agent answers without its outcome."""
 SWEEP = 3600.0
 """Seconds between two sweeps of old job directories."""
@@ -35,23 +35,23 @@ class Supervisor:
         self._jobs = jobs
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._seen = threading.Event()
-        self._looks: dict[str, Future[None]] = {}
+        self._checked = threading.Event()
+        self._checks: dict[str, Future[None]] = {}
         self._wake: int | None = None
         self._mutex = threading.Lock()
         self._watched: dict[int, int] = {}  # process id → descriptor that signals its end
-        self._look_at_all = True
+        self._check_all = True
         self._next_watch = 0.0
 
     def start(self) -> None:
         """Begin. Returns after the first round, so that a server found alive is not shown as starting."""
         self._stop.clear()
-        self._seen.clear()
-        self._look_at_all, self._next_watch = True, 0.0
+        self._checked.clear()
+        self._check_all, self._next_watch = True, 0.0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
-        self._seen.wait(FIRST_LOOK)
+        self._checked.wait(FIRST_CHECK)
 
     def wake(self) -> None:
         """Something has changed: start a round now. From any thread."""
@@ -73,9 +73,9 @@ class Supervisor:
 
     def _run(self) -> None:
         next_sweep = time.monotonic() + SWEEP
-        with ThreadPoolExecutor(8, thread_name_prefix="look") as pool:
+        with ThreadPoolExecutor(8, thread_name_prefix="check") as pool:
             while not self._stop.is_set():
-                self._begin_looks(pool)
+                self._begin_checks(pool)
                 try:
                     self._jobs.tick()
                     self._duties.tick()
@@ -84,31 +84,31 @@ class Supervisor:
                         self._jobs.sweep()
                 except Exception:
                     log.exception("supervision of jobs and duties failed")
-                if not self._seen.is_set():
-                    wait(self._looks.values(), timeout=FIRST_LOOK)
-                    self._seen.set()
+                if not self._checked.is_set():
+                    wait(self._checks.values(), timeout=FIRST_CHECK)
+                    self._checked.set()
                 try:
                     self._await_event(self._pause())
                 except Exception:
                     log.exception("supervisor cannot wait for events")
-                    self._look_at_all, self._next_watch = True, 0.0
+                    self._check_all, self._next_watch = True, 0.0
                     self._stop.wait(PACE)
         for descriptor in self._watched.values():
             os.close(descriptor)
         self._watched.clear()
 
-    def _begin_looks(self, pool: ThreadPoolExecutor) -> None:
+    def _begin_checks(self, pool: ThreadPoolExecutor) -> None:
         for server_id in self._servers.ids():
-            is_free = server_id not in self._looks or self._looks[server_id].done()
-            if is_free and (self._look_at_all or self._servers.watch.is_due(server_id)):
-                self._looks[server_id] = pool.submit(self._look, server_id)
-        self._look_at_all = False
+            is_free = server_id not in self._checks or self._checks[server_id].done()
+            if is_free and (self._check_all or self._servers.watch.is_due(server_id)):
+                self._checks[server_id] = pool.submit(self._check, server_id)
+        self._check_all = False
 
     def _pause(self) -> float:
         """Seconds until something is due."""
-        if self._jobs.running or self._duties.is_busy or any(not look.done() for look in self._looks.values()):
+        if self._jobs.running or self._duties.is_busy or any(not check.done() for check in self._checks.values()):
             return PACE
-        return min(CALM, max(PACE, self._servers.watch.next_look()))
+        return min(CALM, max(PACE, self._servers.watch.next_check()))
 
     def _await_event(self, seconds: float) -> None:
         """Wait until a process ends or ``wake`` is called, at most so many seconds."""
@@ -128,7 +128,7 @@ class Supervisor:
         if self._wake in told:
             os.eventfd_read(self._wake)
             told.remove(self._wake)
-        self._look_at_all = bool(told)
+        self._check_all = bool(told)
 
     def _watch(self) -> None:
         """Keep a descriptor for each process that runs, and for no other."""
@@ -141,7 +141,7 @@ class Supervisor:
             except OSError:
                 continue  # it has just ended, or this kernel lacks pidfds: it is noticed in the next round
 
-    def _look(self, server_id: str) -> None:
+    def _check(self, server_id: str) -> None:
         try:
             self._servers.supervise(server_id)
         except Exception:

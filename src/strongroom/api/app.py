@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from strongroom import __version__
-from strongroom.api import catalog, datastores, flavors, hosts, jobs, records, retention, site, unsupported
+from strongroom.api import catalog, datastores, flavors, hosts, jobs, records, recovery, retention, site, unsupported
 from strongroom.api.backups import routes as backups
 from strongroom.api.backups import strategies
 from strongroom.api.clusters import routes as clusters
@@ -40,6 +40,7 @@ ROUTERS = (
     datastores.router,
     quotas.router,
     retention.router,
+    recovery.router,
     jobs.router,
     managed_instances.router,
     details.router,

@@ -153,7 +153,7 @@ def show(host: Segment, caller: CallerDep, control: ControlDep) -> OneHost:
 def add(body: AddHost, caller: CallerDep, control: ControlDep) -> OneInvitation:
     """Extension: create a token with which a new host joins, or a known host joins again."""
     token, until = request_host(control, body.host.name)
-    return OneInvitation(invitation=Invitation(name=token.name, token=str(token), expires=format_iso(until) or ""))
+    return OneInvitation(invitation=Invitation(name=token.name, token=str(token), expires=format_iso(until)))
 
 
 @router.delete("/hosts/{host}", status_code=204)

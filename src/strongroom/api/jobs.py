@@ -174,7 +174,7 @@ def _view(row: Job, names: dict[str, str], caller: Caller) -> JobView:
         message=row.message,
         events=row.events,
         attempts=row.attempts,
-        created=format_iso(row.created) or "",
+        created=format_iso(row.created),
         started=format_iso(row.started),
         finished=format_iso(row.finished),
         seconds=round((end - row.started).total_seconds(), 3) if row.started else None,

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from sqlalchemy import select
 
 from strongroom.api.http.caller import MAX_PAGE, Caller, CallerDep, ControlDep, ListedDep, project_router
-from strongroom.api.http.fields import OwnBody, Ref, Segment, View, format_iso
+from strongroom.api.http.fields import Instant, OwnBody, Ref, RowView, Segment, View
 from strongroom.catalog import Removal
 from strongroom.flows import (
     RETENTION,
@@ -50,17 +50,17 @@ class OneWaiting(View):
     confirmed: Waiting
 
 
-class RemovalView(View):
+class RemovalView(RowView):
     """A backup that was removed."""
 
-    id: str
+    id: str = Field(validation_alias="backup_id")
     name: str
     instance_name: str
     kind: str
     stored_size: int | None
-    created: str | None
-    marked: str | None = Field(description="When it was deleted or expired; null: it was removed at once.")
-    removed: str | None
+    created: Instant | None
+    marked: Instant | None = Field(description="When it was deleted or expired; null: it was removed at once.")
+    removed: Instant | None
     reason: str
     asked_by: str = Field(description="Who deleted it or confirmed its removal; empty: retention.")
     policy: str
@@ -116,7 +116,7 @@ def removals(
         if database is not None:
             query = query.where(Removal.database_id == find_owner(session, _project(caller, control, database), database).id)
         rows = session.scalars(query).all()
-    return ManyRemovals(removals=[_removal_view(row) for row in rows])
+    return ManyRemovals(removals=[RemovalView.of(row) for row in rows])
 
 
 @router.get("/protection")
@@ -129,20 +129,3 @@ def _project(caller: Caller, control: Site, ref: str) -> str:
     """The project in which to find the database."""
     found = caller.owner(control, "instance", ref)
     return found if found != caller.project else caller.owner(control, "cluster", ref)
-
-
-def _removal_view(row: Removal) -> RemovalView:
-    return RemovalView(
-        id=row.backup_id,
-        name=row.name,
-        instance_name=row.instance_name,
-        kind=row.kind,
-        stored_size=row.stored_size,
-        created=format_iso(row.created),
-        marked=format_iso(row.marked),
-        removed=format_iso(row.removed),
-        reason=row.reason,
-        asked_by=row.asked_by,
-        policy=row.policy,
-        policy_changed_by=row.policy_changed_by,
-    )

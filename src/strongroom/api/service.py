@@ -74,7 +74,7 @@ async def serve(settings: Settings) -> None:
     if agent is not None:
         await asyncio.to_thread(agent.start)
     try:
-        await monitor.look()
+        await monitor.query_hosts()
         await asyncio.to_thread(engine.start)
         monitor.start()
         chores.start()

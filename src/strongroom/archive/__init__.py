@@ -6,7 +6,17 @@ It knows no database: positions are text that the datastore defines, and so are 
 from strongroom.archive.begin import begin_series
 from strongroom.archive.contents import Contents, load_contents, load_log
 from strongroom.archive.deletion import delete_series
-from strongroom.archive.load import Head, Stored, list_records, list_series, load_covered, load_head, load_segment, load_series
+from strongroom.archive.load import (
+    Head,
+    Stored,
+    list_records,
+    list_series,
+    load_covered,
+    load_head,
+    load_segment,
+    load_series,
+    load_trimmed,
+)
 from strongroom.archive.location import LogLocation, SeriesLocation
 from strongroom.archive.reader import SegmentReader
 from strongroom.archive.records import (
@@ -20,9 +30,11 @@ from strongroom.archive.records import (
     SegmentIndex,
     Series,
     Span,
+    Trimmed,
 )
 from strongroom.archive.stretch import Stretch
 from strongroom.archive.target import Target
+from strongroom.archive.trimming import Removed, delete_log, remove_trimmed, trim_log
 from strongroom.archive.window import Gap, Interval, Piece, Window, find_window
 from strongroom.archive.writer import LIMIT, MAX_AGE, SegmentWriter
 
@@ -41,6 +53,7 @@ __all__ = [
     "Mark",
     "Piece",
     "Precedes",
+    "Removed",
     "Seam",
     "SegmentIndex",
     "SegmentReader",
@@ -51,8 +64,10 @@ __all__ = [
     "Stored",
     "Stretch",
     "Target",
+    "Trimmed",
     "Window",
     "begin_series",
+    "delete_log",
     "delete_series",
     "find_window",
     "list_records",
@@ -63,4 +78,7 @@ __all__ = [
     "load_log",
     "load_segment",
     "load_series",
+    "load_trimmed",
+    "remove_trimmed",
+    "trim_log",
 ]

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from strongroom.archive.location import LogLocation, SeriesLocation
-from strongroom.archive.records import MAX_RECORD, Covered, LogSegment, Series
+from strongroom.archive.records import MAX_RECORD, Covered, LogSegment, Series, Trimmed
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
 from strongroom.storage import Store
 
@@ -90,6 +90,14 @@ def load_covered(store: Store, location: SeriesLocation) -> Covered | None:
     try:
         return _load(store, location.covered, Covered).record
     except (ArtifactMissing, ArtifactCorrupt):  # without it, the window is shorter
+        return None
+
+
+def load_trimmed(store: Store, log: LogLocation) -> Trimmed | None:
+    """Where the archive begins, if retention has removed its beginning. Raises StorageError."""
+    try:
+        return _load(store, log.trimmed, Trimmed).record
+    except (ArtifactMissing, ArtifactCorrupt):  # without it, what was removed is shown as missing
         return None
 
 

@@ -4,6 +4,7 @@
     CONTAINER/_logs/DATABASE/SOURCE/00000003/index/0000000012.json           the record of a segment, with its index
     CONTAINER/_logs/DATABASE/SOURCE/00000003/data/0000000012-HASH            its bytes
     CONTAINER/_logs/DATABASE/SOURCE/00000003/covered.json                    until when an idle log is complete
+    CONTAINER/_logs/DATABASE/SOURCE/trimmed.json                             where the archive begins, if retention removed a part
 
 DATABASE is the id of an instance or of a cluster, SOURCE the id of the server that is archived: every node of a Galera cluster is
 a source of its own. The name ``_logs`` cannot be the id of a backup.
@@ -22,6 +23,7 @@ MOST_SERIES = 10**8
 MOST_SEGMENTS = 10**10
 _SERIES = re.compile(r"[0-9]{8}")
 _RECORD = re.compile(r"([0-9]{10})\.json")
+_NUMBERED = re.compile(r"(?:index|data)/([0-9]{10})(?:\.json|-[0-9a-f]{32})")
 _PARTS = re.compile(r"series\.json|covered\.json|index/[0-9]{10}\.json|data/[0-9]{10}-[0-9a-f]{32}")
 
 
@@ -38,6 +40,11 @@ class LogLocation(BaseModel):
     def prefix(self) -> str:
         """The folder of all series."""
         return f"{self.container}/{LOGS}/{self.database}/{self.source}"
+
+    @property
+    def trimmed(self) -> str:
+        """Key of the record of where the archive begins. It is replaced."""
+        return f"{self.prefix}/trimmed.json"
 
     def series(self, number: int) -> SeriesLocation:
         """The location of a series."""
@@ -92,6 +99,11 @@ class SeriesLocation(BaseModel):
     def parse_record(self, key: str) -> int | None:
         """The number of the segment whose record has this key, or None if it is not the key of a record of this series."""
         found = _RECORD.fullmatch(key.removeprefix(f"{self.records}/")) if key.startswith(f"{self.records}/") else None
+        return int(found[1]) if found else None
+
+    def parse_number(self, key: str) -> int | None:
+        """The number of the segment to which the record or the bytes with this key belong, or None."""
+        found = _NUMBERED.fullmatch(key.removeprefix(f"{self.prefix}/")) if key.startswith(f"{self.prefix}/") else None
         return int(found[1]) if found else None
 
     def parse_part(self, key: str) -> str | None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
-from strongroom.archive.load import REMEDY, Stored, load_segment, load_series
+from strongroom.archive.load import REMEDY, Stored, load_segment, load_series, load_trimmed
 from strongroom.archive.location import SeriesLocation
 from strongroom.archive.packing import unpack_index
-from strongroom.archive.records import LogSegment, SegmentIndex
+from strongroom.archive.records import LogSegment, SegmentIndex, Series
 from strongroom.artifact.segments.codec import Opener, compression, most_stored
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, StorageNotFound
 from strongroom.storage import Store
+
+_THREADS = 8
 
 
 class SegmentReader:
@@ -22,19 +27,39 @@ class SegmentReader:
         self._location = location
         self._opener = Opener(identities, f"log archive {location.prefix}")
 
+    def series(self) -> Series:
+        """The record of the series. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
+        return load_series(self._store, self._location).record
+
     def segments(self, first: int, stop: int) -> Iterator[LogSegment]:
         """Yield the records of segments ``first`` to before ``stop``, each verified against the one before it.
 
         Raises ArtifactMissing, ArtifactCorrupt, StorageError.
         """
+        if first == stop:
+            return
         begin, sha256 = self._before(first)
-        for number in range(first, stop):
-            found = load_segment(self._store, self._location, number)
+        for found in self._load(first, stop):
             require_link(found, begin, sha256)
             begin, sha256 = found.record.end, found.sha256
             yield found.record
 
+    def _load(self, first: int, stop: int) -> Iterator[Stored[LogSegment]]:
+        """Several at a time: a log of small segments has many, and each costs a request."""
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="log-records")
+        try:
+            loads = (pool.submit(load_segment, self._store, self._location, number) for number in range(first, stop))
+            waiting = deque(islice(loads, 2 * _THREADS))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(islice(loads, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _before(self, first: int) -> tuple[str, str]:
+        trimmed = load_trimmed(self._store, self._location.log)
+        if trimmed is not None and (trimmed.series, trimmed.first) == (self._location.number, first):
+            return trimmed.begin, trimmed.previous
         if first:
             segment = load_segment(self._store, self._location, first - 1)
             return segment.record.end, segment.sha256

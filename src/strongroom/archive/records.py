@@ -94,6 +94,9 @@ class SegmentIndex(Part):
     events: Annotated[tuple[Event, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
     marks: Annotated[tuple[Mark, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
     activity: Annotated[tuple[Activity, ...], FailFast()] = Field((), max_length=MOST_EVENTS)
+    times: str = Field(
+        "", max_length=MAX_RECORD, description="Of each transaction, in order; see `times`. Empty if the database needs none."
+    )
     omitted: int = Field(0, ge=0, description="Entries that were left out to limit the size.")
 
 
@@ -147,3 +150,14 @@ class Covered(Part):
     number: int = Field(ge=-1, lt=MOST_SEGMENTS)
     record: str = Sha256
     time: Time
+
+
+class Trimmed(Part):
+    """Where an archive begins since retention has removed what was before: with segment ``first`` of ``series``."""
+
+    format: Literal[1] = FORMAT
+    series: int = Field(ge=0, lt=MOST_SERIES)
+    first: int = Field(ge=0, lt=MOST_SEGMENTS)
+    begin: Position = Field(description="Where the segment begins.")
+    previous: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the record before it, as in the segment.")
+    at: Time = Field(description="When this was decided.")

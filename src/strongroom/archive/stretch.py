@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from strongroom.archive.contents import Contents
 from strongroom.archive.location import LogLocation
 from strongroom.archive.reader import SegmentReader
 from strongroom.archive.records import LogSegment
@@ -20,6 +21,8 @@ class Stretch:
     log: LogLocation
     pieces: Sequence[Piece]
     identities: Sequence[str] = ()
+    known: Mapping[int, Contents] = field(default_factory=dict)
+    """By number: series whose records have been read and verified already, as by ``find_window``."""
 
     def open(self, series: int) -> SegmentReader:
         """A reader of one of its series."""
@@ -29,5 +32,10 @@ class Stretch:
         """Every segment in order, with what reads it. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
         for piece in self.pieces:
             reader = self.open(piece.series)
-            for segment in reader.segments(piece.first, piece.stop):
+            known = self.known.get(piece.series)
+            if known is None:
+                segments = reader.segments(piece.first, piece.stop)
+            else:
+                segments = (known.segments[number].record for number in range(piece.first, piece.stop))
+            for segment in segments:
                 yield reader, segment

@@ -132,8 +132,10 @@ def find_window(log: Sequence[Contents], precedes: Precedes) -> Window:
 
 def _find_runs(contents: Contents) -> Iterator[_Run]:
     series = contents.series
-    run: _Run | None = _Run(contents, 0, series.record.begin, "", [])
     begin, sha256, cause, expected = series.record.begin, series.sha256, "", 0
+    if contents.trimmed is not None:
+        begin, sha256, expected = contents.trimmed.begin, contents.trimmed.previous, contents.trimmed.first
+    run: _Run | None = _Run(contents, expected, begin, "", [])
     for number in sorted({*contents.segments, *contents.damaged}):  # the numbers come from names in the store
         found = contents.segments.get(number)
         trouble = f"log segment {expected} is missing" if number != expected else contents.damaged.get(number, "")

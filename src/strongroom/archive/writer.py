@@ -78,8 +78,7 @@ class SegmentWriter:
         self._error: BaseException | None = None
         self.trouble: StorageError | None = None
         """Why the store does not take the current segment; None while it works."""
-        self._thread = threading.Thread(target=self._run, name="log-segments", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # starts with the first segment, so that nothing runs before ``__enter__``
 
     @property
     def durable(self) -> Head:
@@ -157,7 +156,8 @@ class SegmentWriter:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def __enter__(self) -> SegmentWriter:
         return self
@@ -166,6 +166,9 @@ class SegmentWriter:
         self.close()
 
     def _give(self, task: _Cut | Time) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log-segments", daemon=True)
+            self._thread.start()
         with self._changed:
             self._task = task
             self._changed.notify_all()

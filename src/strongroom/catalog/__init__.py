@@ -4,6 +4,7 @@ The rows of backups are a cache of the manifests in the store, which are authori
 """
 
 from strongroom.catalog._engine import Catalog, database_url, open_catalog
+from strongroom.catalog._log_archives import LogArchive
 from strongroom.catalog._policies import Attachment, Incident, Policy, PolicyRun, Schedule
 from strongroom.catalog._retention_tables import Confirmation, Expiration, Hold, Removal
 from strongroom.catalog._tables import Backup, Cluster, Fact, Host, Instance, Job, Quota, Run, Strategy, now
@@ -21,6 +22,7 @@ __all__ = [
     "Incident",
     "Instance",
     "Job",
+    "LogArchive",
     "Policy",
     "PolicyRun",
     "Quota",

@@ -107,6 +107,7 @@ class PolicyRun(Table):
     __table_args__ = (
         Index("policy_runs_database", "database_id", "nominal"),
         Index("policy_runs_backup", "backup_id"),
+        Index("policy_runs_project", "project", "nominal"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)

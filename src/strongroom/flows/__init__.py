@@ -40,6 +40,10 @@ from strongroom.flows.policies.requests import (
     update_policy,
 )
 from strongroom.flows.records import change_cluster, change_record
+from strongroom.flows.recovery.decision import Recovery
+from strongroom.flows.recovery.plan import RecoveryPlan, decide_recovery, plan_recovery
+from strongroom.flows.recovery.search import SEARCHES, FoundEvent, Search, search_log
+from strongroom.flows.recovery.window import RecoveryWindow, show_window
 from strongroom.flows.retention.holds import list_holds
 from strongroom.flows.retention.marks import find_marks, undelete_backup
 from strongroom.flows.retention.outlook import RETENTION, Outlook, Waiting, confirm_retention, find_owner, show_retention
@@ -49,17 +53,23 @@ from strongroom.flows.site import Site, open_site
 __all__ = [
     "CHORES",
     "RETENTION",
+    "SEARCHES",
     "Chore",
     "ChoreRunner",
     "DeletePlan",
     "Engine",
+    "FoundEvent",
     "Monitor",
     "Outlook",
     "Overview",
     "PastRun",
     "PlannedEffect",
+    "Recovery",
+    "RecoveryPlan",
+    "RecoveryWindow",
     "RestorePlan",
     "ScheduleState",
+    "Search",
     "Site",
     "Waiting",
     "attach_policy",
@@ -70,6 +80,7 @@ __all__ = [
     "confirm_retention",
     "connect_hosts",
     "create_policy",
+    "decide_recovery",
     "declare_policies",
     "delete_policy",
     "describe_type",
@@ -98,6 +109,7 @@ __all__ = [
     "plan_delete_backup",
     "plan_delete_cluster",
     "plan_delete_instance",
+    "plan_recovery",
     "plan_restore",
     "preview_runs",
     "refresh_instance",
@@ -108,8 +120,10 @@ __all__ = [
     "request_remove_host",
     "resume_policy",
     "run_policy",
+    "search_log",
     "show_protection",
     "show_retention",
+    "show_window",
     "stop_unknown_server",
     "undelete_backup",
     "unknown_servers",

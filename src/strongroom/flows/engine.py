@@ -33,7 +33,7 @@ from strongroom.flows.crashes import Crashes
 from strongroom.flows.hosts.agents import ignore_host
 from strongroom.flows.launcher import Launcher
 from strongroom.flows.loop import Stages, begin_job, clean_up, run_job, run_step, settle_job
-from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.site import Site
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ async def job(job_id: str) -> str:
         if _Running.launcher is not None:
             _Running.launcher.ended(job_id)
         if _Running.site is not None:
-            _Running.site.alarm.wake(SCHEDULES)
+            _Running.site.follow_policies()
 
 
 @DBOS.step(name="begin")

@@ -101,7 +101,7 @@ def refuse_if_node(instance: Instance, operation: str) -> None:
 async def wait_job(site: Site, project: str | None, job_id: str, *, after: int, seconds: float) -> Job:
     """The job as soon as it has more than ``after`` events or is finished, but at the latest after ``seconds``."""
 
-    def look() -> Job:
+    def read() -> Job:
         with site.catalog.read() as session:
             return find_job(session, project, job_id)
 
@@ -109,7 +109,7 @@ async def wait_job(site: Site, project: str | None, job_id: str, *, after: int, 
     with site.catalog.changes.watch() as change:
         while True:
             change.clear()
-            job = await asyncio.to_thread(look)
+            job = await asyncio.to_thread(read)
             if job.finished is not None or job.events > after or time.monotonic() >= deadline:
                 return job
             with suppress(TimeoutError):

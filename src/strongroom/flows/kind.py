@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Backup, Cluster, Instance, Job
 from strongroom.catalog.find import nodes_of, unfinished_jobs
-from strongroom.errors import JobError
+from strongroom.errors import JobError, StrongroomError
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_backup, move_cluster, move_instance
 from strongroom.worker.spec import JobRequest
@@ -37,6 +37,8 @@ class JobKind:
     clean: Cleaner | None = None
     order: Callable[[Site, Session, Job], JobRequest] | None = None
     """Makes the request for the agent, for kinds that run a worker. Secrets are added here and stored nowhere."""
+    retry: Callable[[Session, Job, StrongroomError], bool] | None = None
+    """Changes the job after a failure of its worker, so that another worker may succeed. False if none can."""
     begin: Callable[[Session, Job], None] | None = None
     """Changes the catalog when the job starts."""
     settle: Callable[[Session, Job, Failure | None], None] | None = None

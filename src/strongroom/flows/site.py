@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from strongroom.agent.client import AgentClient
 from strongroom.catalog import Catalog, Job
 from strongroom.flows.hosts.agents import Agents
+from strongroom.flows.recovery.memory import LogMemory
 from strongroom.flows.retention.memory import Watch
 from strongroom.flows.secrets import Secrets
 from strongroom.flows.stores import Stores
@@ -28,6 +29,8 @@ class Queue:
 
 SCHEDULES = "schedules"
 """Name of the chore that begins the runs of policies."""
+LOG_ARCHIVES = "log-archives"
+"""Name of the chore that keeps the log archives of policies running."""
 
 
 class Alarm:
@@ -53,6 +56,8 @@ class Site:
     """Held while a handler of the API reads the catalog on the event loop."""
     watch: Watch = field(default_factory=Watch)
     """What retention remembers."""
+    logs: LogMemory = field(default_factory=LogMemory)
+    """The records of log archives."""
     token: SecretStr | None = None
     """The caller's token, if stores are accessed with the tokens of users."""
 
@@ -65,6 +70,11 @@ class Site:
     def for_job(self, job_id: str) -> Site:
         """The site on behalf of the user who requested the job."""
         return self.on_behalf(self.secrets.held(job_id))
+
+    def follow_policies(self) -> None:
+        """Wake the chores that do what policies demand: a policy, a database or a job has changed."""
+        self.alarm.wake(SCHEDULES)
+        self.alarm.wake(LOG_ARCHIVES)
 
     def start(self, job: Job) -> None:
         """Start a job whose row is committed. Its steps get the caller's token, from memory."""

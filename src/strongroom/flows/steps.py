@@ -13,6 +13,7 @@ from strongroom.catalog.find import find_job
 from strongroom.errors import NotFound, StrongroomError
 from strongroom.flows import outcomes
 from strongroom.flows.follow import run_on_agent
+from strongroom.flows.kind import kind_of
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_backup
 
@@ -82,19 +83,29 @@ async def define(site: Site, job_id: str) -> None:
 
 
 async def work(site: Site, job_id: str) -> None:
-    """Run the job's worker on the agent and store its output."""
+    """Run the job's worker on the agent and store its output. If it fails, the kind of the job may change it and try again."""
 
     def keep(output: dict[str, Any]) -> None:
         with site.catalog.write() as session:
             find_job(session, None, job_id).output = output
 
-    try:
-        result = await run_on_agent(site, job_id)
-    except StrongroomError as error:
-        if error.output:
-            await asyncio.to_thread(keep, dict(error.output))
-        raise
-    await asyncio.to_thread(keep, {**result.output, "max_rss": result.max_rss})
+    def retry(error: StrongroomError) -> bool:
+        with site.catalog.write() as session:
+            job = find_job(session, None, job_id)
+            change = kind_of(job.kind).retry
+            return change is not None and change(session, job, error)
+
+    while True:
+        try:
+            result = await run_on_agent(site, job_id)
+        except StrongroomError as error:
+            if await asyncio.to_thread(retry, error):
+                continue
+            if error.output:
+                await asyncio.to_thread(keep, dict(error.output))
+            raise
+        await asyncio.to_thread(keep, {**result.output, "max_rss": result.max_rss})
+        return
 
 
 def start_building(session: Session, job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import overload
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from strongroom.errors import InvalidRequest
@@ -17,6 +18,15 @@ _LOCAL_NAMES = frozenset({"localtime", "posixrules", "Factory"})
 """Files beside the zones. Each host may define them differently."""
 _VARIANTS = ("posix/", "right/")
 """Folders with copies of all zones; those in ``right/`` count leap seconds, unlike the clock."""
+
+
+@overload
+def format_second(instant: datetime) -> str: ...
+@overload
+def format_second(instant: datetime | None) -> str | None: ...
+def format_second(instant: datetime | None) -> str | None:
+    """An instant in replies: UTC, whole seconds, ISO 8601 with ``Z``."""
+    return instant.isoformat(timespec="seconds").replace("+00:00", "Z") if instant else None
 
 
 def find_zone(name: str) -> ZoneInfo:

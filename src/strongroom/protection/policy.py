@@ -15,10 +15,15 @@ from strongroom.protection.retention import Rules
 from strongroom.protection.runs import Plan, cover_day, parse_blackout
 from strongroom.protection.schedule import Schedule, parse_schedule
 
+SHORTEST_LOSS = timedelta(seconds=10)
+"""The state of log archives is read this often."""
 MOST_LINKS = 1000
 """A longer chain is never built."""
 STORED = "stored"
 """Context to read settings that were valid when they were stored; their time zone may not exist any more."""
+_SEGMENTS_OF_LOSS = 6
+_SHORTEST_SEGMENT = timedelta(seconds=1)
+_LONGEST_SEGMENT = timedelta(seconds=30)
 _EXAMPLE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -83,6 +88,13 @@ class PolicySpec(BaseModel):
         timedelta(0),
         description="A database is unverified if its newest verified backup is older; 0s: any verified backup counts.",
     )
+    log_archive: bool = Field(
+        False, strict=True, description="Archive the log of instances, so that they can be restored to any moment."
+    )
+    max_loss: Duration = Field(
+        timedelta(minutes=5),
+        description="With a log archive: an incident opens when more than this time could be lost; at least 10s.",
+    )
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
@@ -96,6 +108,10 @@ class PolicySpec(BaseModel):
         self.rules.require_any()
         if self.spread > timedelta(hours=12):
             raise InvalidRequest("the spread is longer than 12 hours", remedy="Write a shorter one, for example 5m or 1h.")
+        if self.max_loss < SHORTEST_LOSS:
+            raise InvalidRequest(
+                f"max_loss is shorter than {format_duration(SHORTEST_LOSS)}", remedy="Write a longer time, for example 30s or 5m."
+            )
         return self
 
     def plan(self, anchor: datetime) -> Plan:
@@ -114,6 +130,11 @@ class PolicySpec(BaseModel):
             monthly=self.keep_monthly,
             yearly=self.keep_yearly,
         )
+
+    @property
+    def segment_age(self) -> float:
+        """Seconds that the log may wait before it is stored: much less than may be lost, so that a slow store is no incident."""
+        return min(max(self.max_loss / _SEGMENTS_OF_LOSS, _SHORTEST_SEGMENT), _LONGEST_SEGMENT).total_seconds()
 
     @property
     def chain_length(self) -> int:

@@ -117,7 +117,7 @@ def _list_exemptions(history: History, backup: KnownBackup, now: datetime, held:
     if leased:
         reasons.append("in use")
     if backup.imported:
-        reasons.append("imported: never removed by itself")
+        reasons.append("imported: never removed automatically")
     if backup.state is State.RUNNING:
         reasons.append("running")
     elif backup.state is State.FAILED:
@@ -126,7 +126,7 @@ def _list_exemptions(history: History, backup: KnownBackup, now: datetime, held:
     elif backup.point > now + FUTURE:
         reasons.append("from the future")
     elif not history.is_good(backup):
-        reasons.append("not restorable: a person decides")
+        reasons.append("not restorable: never removed automatically")
     return reasons
 
 
@@ -144,18 +144,18 @@ def _apply_rules(good: Sequence[KnownBackup], rules: Rules, zone_name: str, reas
         wanted: int = getattr(rules, name)
         if not wanted:
             continue
-        chosen: dict[tuple[object, ...], KnownBackup] = {}
+        representatives: dict[tuple[object, ...], KnownBackup] = {}
         for place, backup in enumerate(good):
             if place == len(wall):
                 wall.append(backup.started.astimezone(zone))
             period = find_period(wall[place])
-            if period not in chosen:
-                if len(chosen) == wanted:
+            if period not in representatives:
+                if len(representatives) == wanted:
                     break
-                chosen[period] = backup
-            elif name in _PREFER_FULL and chosen[period].parent is not None and backup.parent is None:
-                chosen[period] = backup
-        for number, backup in enumerate(chosen.values(), start=1):
+                representatives[period] = backup
+            elif name in _PREFER_FULL and representatives[period].parent is not None and backup.parent is None:
+                representatives[period] = backup
+        for number, backup in enumerate(representatives.values(), start=1):
             reasons[backup.id].append(f"{name} {number} of {wanted}")
 
 

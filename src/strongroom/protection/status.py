@@ -31,6 +31,8 @@ class Condition(StrEnum):
     """No policy applies, or nothing can be restored."""
     LATE = "late"
     """The newest restorable moment is older than the policy allows."""
+    LOSS = "loss"
+    """The log archive is further behind than the policy allows."""
     UNKNOWN = "unknown"
     """The store or the catalog could not be read lately."""
     FAILING = "failing"
@@ -76,6 +78,18 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a log archive is behind its server."""
+
+    loss: timedelta
+    """How much could be lost, at most."""
+    allowed: timedelta
+    why: str = ""
+    """Why it does not advance."""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a policy demands."""
 
@@ -106,6 +120,8 @@ class Subject:
     obstacle: str = ""
     """Why no run begins; empty if they do."""
     pause: Pause | None = None
+    lag: Lag | None = None
+    """None: its log is not archived, or its server does not run."""
     policy: str = "POLICY"
     """Name of the policy, for remedies."""
 
@@ -192,6 +208,20 @@ def _check_age(subject: Subject, now: datetime) -> Finding | None:
     )
 
 
+def _check_loss(subject: Subject, now: datetime) -> Finding | None:
+    lag = subject.lag
+    if lag is None or lag.loss <= lag.allowed:
+        return None
+    why = f": {lag.why}" if lag.why else ""
+    behind, allowed = format_duration(_round(lag.loss)), format_duration(lag.allowed)
+    return Finding(
+        Condition.LOSS,
+        Level.CRITICAL,
+        f"the log archive is {behind} behind, {allowed} are allowed{why}",
+        lag.remedy or "See the log of the agent on its host.",
+    )
+
+
 def _check_knowledge(subject: Subject, now: datetime) -> Finding | None:
     if subject.limits is None or (subject.facts_at is not None and now - subject.facts_at <= FACTS_AGE):
         return None
@@ -258,7 +288,16 @@ def _round(age: timedelta) -> timedelta:
     return max(timedelta(0), age // step * step)
 
 
-_CHECKS = (_check_damage, _check_protection, _check_age, _check_knowledge, _check_runs, _check_verification, _check_pause)
+_CHECKS = (
+    _check_damage,
+    _check_protection,
+    _check_age,
+    _check_loss,
+    _check_knowledge,
+    _check_runs,
+    _check_verification,
+    _check_pause,
+)
 
 
 def summarize(states: Sequence[Finding]) -> str:

@@ -216,25 +216,23 @@ class DirectoryStore:
     def _write(self, directory: int, key: str, name: str, data: bytes | memoryview, create: bool) -> Stat:
         temporary = f".{name}.{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(temporary, flags, 0o600, dir_fd=directory)
-        output = Output(file)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            output.write(0, data)
-            os.fsync(file)
-            if create:
-                os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-                os.unlink(temporary, dir_fd=directory)
-            else:
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-            return _make_stat(key, os.fstat(file))
-        except BaseException:
+            file = os.open(temporary, flags, 0o600, dir_fd=directory)
+            with contextlib.closing(Output(file)) as output:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                output.write(0, data)
+                os.fsync(file)
+                if create:
+                    os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                    os.unlink(temporary, dir_fd=directory)
+                else:
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
+                return _make_stat(key, os.fstat(file))
+        except BaseException:  # a signal may arrive as soon as the file exists
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)
             raise
-        finally:
-            output.close()
 
     @contextlib.contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:

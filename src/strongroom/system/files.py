@@ -70,7 +70,11 @@ def write_new(path: Path | str, data: str | bytes, owner: Owner | None = None, m
 def create_log(path: Path, owner: Owner) -> int:
     """Create an empty file (0600) of ``owner``. Returns its descriptor, open for appending. Raises OSError."""
     descriptor = os.open(path, _CREATE | os.O_APPEND, 0o600)
-    set_owner(descriptor, owner)
+    try:
+        set_owner(descriptor, owner)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from strongroom import datastores
-from strongroom.archive import MAX_AGE, Head, LogLocation
+from strongroom.archive import Head, LogLocation, list_series
 from strongroom.datastores.protocol.logs import Archiver, LogRequest
-from strongroom.errors import InvalidRequest
-from strongroom.sections import Artifact
-from strongroom.storage import open_store
+from strongroom.datastores.protocol.servers import Server
+from strongroom.errors import InvalidRequest, StorageError
+from strongroom.storage import Store, open_store
+from strongroom.system.files import write_file
 from strongroom.worker.duty import Duty
-from strongroom.worker.spec import Message, StorageSpec
+from strongroom.worker.spec import ArchivedSeries, Failure, LogArchiveFacts, LogArchiveOptions
 
 _PACE = 2.0
 """Seconds between two reports."""
-
-
-class LogArchiveOptions(Message):
-    """What the duty needs."""
-
-    log: LogLocation
-    storage: StorageSpec
-    artifact: Artifact
-    recipients: list[str] = Field(default_factory=list)
-    lineage: str = ""
-    max_age: float = Field(MAX_AGE, gt=0, description="Seconds that the log waits before it is stored.")
+_KNOWN = "known"
+"""A file in the directory of the duty: the store has a series of this archive."""
+_LONGEST = 1000
 
 
 def run(duty: Duty) -> None:
@@ -38,6 +30,7 @@ def run(duty: Duty) -> None:
     except ValidationError as error:  # its content is secret
         raise InvalidRequest(f"the options of the log archive are not valid: {error.error_count()} errors") from None
     store = open_store(options.storage, gid=duty.spec.store_gid)
+    _require_known(duty, store, options.log)
     request = LogRequest(store, options.log, options.artifact, options.recipients, options.lineage, options.max_age)
     archiver = datastores.get(duty.spec.server.datastore).require_logs().open_archiver(duty.spec.server, request)
     errors: list[BaseException] = []
@@ -53,6 +46,7 @@ def run(duty: Duty) -> None:
     thread.start()
     while not duty.stopped.wait(_PACE):
         _report(duty, archiver)
+        _note_known(duty, archiver)
     archiver.stop()
     thread.join()
     archiver.close()
@@ -62,15 +56,53 @@ def run(duty: Duty) -> None:
     _report(duty, archiver)
 
 
+def release(server: Server) -> None:
+    """Remove what the duty leaves on the server. Raises ServerFailed, ConfigurationError."""
+    logs = datastores.get(server.datastore).logs
+    if logs is not None:
+        logs.release(server)
+
+
+def _require_known(duty: Duty, store: Store, log: LogLocation) -> None:
+    """Raise StorageError if the store shows nothing of an archive that exists: its file system is not mounted."""
+    if (duty.spec.directory / _KNOWN).exists() and not list_series(store, log):
+        raise StorageError(
+            f"the store does not show the log archive {store.url(log.prefix)}, which exists",
+            remedy="See that the store is mounted, and that it is the one that the archive was written to.",
+        )
+
+
+def _note_known(duty: Duty, archiver: Archiver) -> None:
+    path = duty.spec.directory / _KNOWN
+    if archiver.durable is not None and not path.exists():
+        write_file(path, "")
+
+
 def _report(duty: Duty, archiver: Archiver) -> None:
-    trouble = archiver.trouble
-    duty.report(trouble.message if trouble else "the log is archived", **_describe(archiver.durable))
+    facts = describe_archive(archiver)
+    duty.report(facts.trouble.message if facts.trouble else "the log is archived", **facts.model_dump(mode="json"))
 
 
-def _describe(head: Head | None) -> dict[str, Any]:
-    if head is None:
-        return {}
-    facts: dict[str, Any] = {"series": head.series.location.number, "segments": head.number, "position": head.position}
-    if head.segment is not None and head.segment.last_time is not None:
-        facts["last_time"] = head.segment.last_time
-    return facts
+def describe_archive(archiver: Archiver) -> LogArchiveFacts:
+    """Where the archive stands."""
+    head, trouble = archiver.durable, archiver.trouble
+    return LogArchiveFacts(
+        series=_describe_series(head) if head is not None else None,
+        segments=head.number if head is not None else 0,
+        position=head.position if head is not None else "",
+        last_time=head.segment.last_time if head is not None and head.segment is not None else None,
+        complete_until=archiver.complete_until,
+        trouble=Failure(**trouble.to_dict()) if trouble is not None else None,
+        warnings=[warning[:_LONGEST] for warning in archiver.warnings],
+    )
+
+
+def _describe_series(head: Head) -> ArchivedSeries:
+    series = head.series
+    return ArchivedSeries(
+        number=series.location.number,
+        began=series.began,
+        reason=series.reason,
+        started=series.started,
+        continues=series.continues.series if series.continues is not None else None,
+    )

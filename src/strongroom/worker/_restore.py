@@ -114,11 +114,12 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     notices = require_fit(profile, target, newest)
     placement = get(spec.server.datastore).placement
     places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
-    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server)
-    if job.replay is not None:
-        output |= apply_log(spec, job, job.replay, output, events)
+    follows = job.replay is not None
+    output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server, log_follows=follows)
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
+    if job.replay is not None:
+        output |= apply_log(spec, job, job.replay, profile, output, events)
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
     if spec.server.is_adopted and spec.server.data_dir.is_dir():
         keep_modes(spec.server.data_dir, spec.target_dir)
@@ -126,7 +127,9 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     return output | {"warnings": [*output["warnings"], *notices, *placed], "isolated": job.makes_copy}
 
 
-def apply_log(spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, output: dict[str, Any], events: EventLog) -> dict[str, Any]:
+def apply_log(
+    spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, profile: Profile, output: dict[str, Any], events: EventLog
+) -> dict[str, Any]:
     """Apply the log to the restored data in ``target_dir``. Returns what it changes of the ``output``."""
     assert spec.server is not None and spec.target_dir is not None
     keys = [identity.get_secret_value() for identity in job.identities]
@@ -137,6 +140,8 @@ def apply_log(spec: WorkerSpec, job: RestoreJob, wanted: LogReplay, output: dict
             wanted.start,
             wanted.end,
             lambda done, _: events.advance("replay", done, 0),
+            profile,
+            Positions.model_validate(output["positions"]),
         )
         logs = get(spec.server.datastore).require_logs()
         replayed = logs.replay(spec.server.version, spec.target_dir, spec.work_dir, replay, spec.server)
@@ -176,7 +181,14 @@ def open_readers(store: Store, job: RestoreJob | VerifyJob, manifests: Sequence[
 
 
 def restore_chain(
-    spec: WorkerSpec, readers: Readers, version: Version, target: Path, events: EventLog, server: Server | None = None
+    spec: WorkerSpec,
+    readers: Readers,
+    version: Version,
+    target: Path,
+    events: EventLog,
+    server: Server | None = None,
+    *,
+    log_follows: bool = False,
 ) -> dict[str, Any]:
     """Extract and prepare in ``target``, for ``server``; a test restore has none."""
     chain = [reader.manifest for reader in readers]
@@ -185,7 +197,7 @@ def restore_chain(
     warnings = datastore.restores.find_differences(
         version, [each for backup in chain if isinstance(backup, Manifest) for each in backup.collations]
     )
-    restored = datastore.restores.restore(version, links, target, spec.work_dir, events.phase, server)
+    restored = datastore.restores.restore(version, links, target, spec.work_dir, events.phase, server, log_follows=log_follows)
     events.close()
     return {
         "chain": [manifest.id for manifest in chain],

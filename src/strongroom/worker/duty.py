@@ -27,6 +27,8 @@ from strongroom.worker.spec import Failure, Message
 
 KINDS = {"log-archive": "strongroom.worker._log_archive:run"}
 """The program of each kind, as ``module:function``. It gets a ``Duty`` and returns when it is stopped."""
+RELEASES = {"log-archive": "strongroom.worker._log_archive:release"}
+"""Removes what a duty of this kind leaves on its server, as ``module:function``. The agent calls it after the duty has ended."""
 REPORT = "report.json"
 
 
@@ -74,6 +76,12 @@ class Duty:
         write_model(self.spec.directory / REPORT, report)
 
 
+def release(kind: str, server: Server) -> None:
+    """Remove what the duty leaves on its server. Raises ServerFailed, ConfigurationError."""
+    if kind in RELEASES:
+        _load(RELEASES[kind])(server)
+
+
 def main() -> int:
     """Run a duty until SIGTERM. Returns the exit status: 0 if it was stopped, 1 if it failed, 2 if the spec is not valid."""
     try:
@@ -83,7 +91,7 @@ def main() -> int:
         return 2
     duty = Duty(spec)
     try:
-        program = _load_program(KINDS[spec.kind])
+        program = _load(KINDS[spec.kind])
         become_user(spec.user, spec.store_gid)
         signal.signal(signal.SIGTERM, lambda *_: duty.stopped.set())
         program(duty)
@@ -93,10 +101,10 @@ def main() -> int:
     return 0 if duty.stopped.is_set() else 1
 
 
-def _load_program(name: str) -> Callable[[Duty], None]:
+def _load(name: str) -> Callable[[Any], None]:
     module, _, function = name.partition(":")
-    program: Callable[[Duty], None] = getattr(import_module(module), function)
-    return program
+    found: Callable[[Any], None] = getattr(import_module(module), function)
+    return found
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
-from strongroom.archive import LogLocation, Piece
+from strongroom.archive import MAX_AGE, LogLocation, Piece
 from strongroom.artifact import ForeignChain, Level, Location, Witness
 from strongroom.datastores import BackupKind, Place, Server
 from strongroom.datastores.protocol.logs import Start
@@ -75,6 +75,17 @@ class LogReplay(Message):
     start: Start = Field(description="Where the backup is in the log.")
     end: str = Field(min_length=1, description="Position in the last piece up to which the log is applied.")
     raw_size: int = Field(0, ge=0, description="Bytes of the log, for the progress.")
+
+
+class LogArchiveOptions(Message):
+    """What the duty ``log-archive`` needs."""
+
+    log: LogLocation
+    storage: StorageSpec
+    artifact: ArtifactSettings
+    recipients: list[str] = Field(default_factory=list)
+    lineage: str = ""
+    max_age: float = Field(MAX_AGE, gt=0, description="Seconds that the log waits before it is stored.")
 
 
 class RestoreJob(Message):
@@ -221,6 +232,28 @@ class Failure(Message):
     code: str
     message: str
     remedy: str = ""
+
+
+class ArchivedSeries(Message):
+    """The series that a log archive ends with."""
+
+    number: int = Field(ge=0)
+    began: str = Field(max_length=40, description="As in ``archive.Series``.")
+    reason: str = Field("", max_length=1000)
+    started: int = Field(description="Microseconds since 1970.")
+    continues: int | None = Field(None, description="The series that it continues; without it, there is a gap before it.")
+
+
+class LogArchiveFacts(Message):
+    """What the duty ``log-archive`` reports."""
+
+    series: ArchivedSeries | None = Field(None, description="null: nothing was archived yet.")
+    segments: int = Field(0, ge=0)
+    position: str = ""
+    last_time: int | None = Field(None, description="Time of the last transaction that is stored, in microseconds since 1970.")
+    complete_until: int | None = Field(None, description="Everything that the server wrote until then is stored.")
+    trouble: Failure | None = Field(None, description="Why the archive does not advance.")
+    warnings: list[str] = Field(default_factory=list, max_length=20)
 
 
 class Result(Message):

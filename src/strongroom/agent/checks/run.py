@@ -1,4 +1,4 @@
-"""Runs checks: each group looks at one thing, and its error is one more result."""
+"""Runs checks. Each group checks one thing, and its error is one more result."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from strongroom.errors import StrongroomError
 from strongroom.settings import Settings
 from strongroom.worker.spec import StorageSpec
 
-_Look = tuple[str, Callable[[Settings], Iterator[Check]]]
-_OF_HOST: tuple[_Look, ...] = (
+_Checker = tuple[str, Callable[[Settings], Iterator[Check]]]
+_OF_HOST: tuple[_Checker, ...] = (
     ("datastores", checks.check_datastores),
     ("tools", checks.check_tools),
     ("data directory", checks.check_data_dir),
@@ -52,11 +52,11 @@ def run_checks(settings: Settings) -> list[Check]:
     return [*check_host(settings, CheckRequest(storage=spec, embedded=True)), *check_service(settings)]
 
 
-def _run(looks: Sequence[_Look], settings: Settings) -> list[Check]:
+def _run(checks: Sequence[_Checker], settings: Settings) -> list[Check]:
     found: list[Check] = []
-    for name, look in looks:
+    for name, check in checks:
         try:
-            found.extend(look(settings))
+            found.extend(check(settings))
         except StrongroomError as error:
             found.append(Check(name=name, level="error", message=error.message, remedy=error.remedy))
         except OSError as error:

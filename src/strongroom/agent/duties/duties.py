@@ -10,22 +10,24 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from strongroom.agent.duties.record import DutyFiles, DutyRecord
+from strongroom.agent.host.stores import store_group
 from strongroom.agent.host.workers import send_work, start_worker
 from strongroom.agent.models import DutyRequest, DutyState, DutyView
 from strongroom.artifact import ID_PATTERN
 from strongroom.datastores import Server
-from strongroom.errors import Busy, Conflict, InvalidRequest, NotFound, StrongroomError
+from strongroom.errors import Busy, ConfigurationError, Conflict, InvalidRequest, NotFound, ServerFailed, StrongroomError
 from strongroom.settings import Settings
 from strongroom.system.directories import make_directory, remove_tree
 from strongroom.system.files import read_model, write_model
 from strongroom.system.locks import take_lock
 from strongroom.system.users import find_user
-from strongroom.worker.duty import KINDS, REPORT, DutyReport, DutySpec
+from strongroom.worker.duty import KINDS, REPORT, DutyReport, DutySpec, release
+from strongroom.worker.spec import StorageSpec
 
 log = structlog.get_logger()
 
@@ -42,8 +44,8 @@ class _Duty:
     def __init__(self, record: DutyRecord, files: DutyFiles) -> None:
         self.record = record
         self.files = files
-        self.options: dict[str, Any] | None = None
-        """None after a restart of the agent, until the control plane sends them again."""
+        self.request: DutyRequest | None = None
+        """None after a restart of the agent, until the control plane sends it again."""
         self.mutex = threading.RLock()
 
 
@@ -99,8 +101,8 @@ class Duties:
                 raise Conflict(
                     f"duty {duty_id} is {record.kind} of server {record.server}; that cannot be changed", remedy="Use another id."
                 )
-            has_changed = duty.options is not None and duty.options != request.options
-            duty.options = request.options
+            has_changed = record.process is not None and record.digest != request.digest
+            duty.request = request
             record.wanted, record.restarts = request.wanted, []
             self._save(duty)
             if has_changed:
@@ -108,8 +110,12 @@ class Duties:
             self._supervise(duty)
         return self.view(duty_id)
 
-    def delete(self, duty_id: str) -> None:
-        """Stop the duty, wait until its process has ended, and remove its directory. A missing one is no error. Raises Busy."""
+    def delete(self, duty_id: str, *, release_server: bool = True) -> None:
+        """Stop the duty, wait until its process has ended, and remove what it left on its server and here.
+
+        A missing duty is no error. Raises Busy, and ServerFailed or ConfigurationError if the server does not answer: call it
+        again then.
+        """
         duty = self._duties.get(duty_id)
         if duty is None:
             return
@@ -125,6 +131,8 @@ class Duties:
             if time.monotonic() > deadline:
                 raise Busy(f"duty {duty_id} cannot be killed", remedy="It hangs in the kernel: check its disks.")
             time.sleep(0.05)
+        if release_server:
+            self._release(duty.record)
         with self._mutex, duty.mutex:
             self._duties.pop(duty_id, None)
             remove_tree(duty.files.directory)
@@ -132,10 +140,36 @@ class Duties:
                 path.unlink(missing_ok=True)
 
     def delete_all(self, server: str) -> None:
-        """Remove the duties of a server. Raises Busy."""
+        """Remove the duties of a server that is removed itself. Raises Busy."""
         for duty in self._snapshot():
-            if duty.record.server == server:
-                self.delete(duty.record.id)
+            if duty.record.server != server:
+                continue
+            if self._is_adopted(server):  # otherwise what they left goes with its data
+                try:
+                    self.delete(duty.record.id)
+                    continue
+                except (ServerFailed, ConfigurationError) as error:
+                    log.warning(
+                        "a duty left something on a server that does not answer",
+                        duty=duty.record.id,
+                        kind=duty.record.kind,
+                        reason=error.message,
+                        remedy="PostgreSQL: SELECT pg_drop_replication_slot('strongroom_log');",
+                    )
+            self.delete(duty.record.id, release_server=False)
+
+    def _is_adopted(self, server: str) -> bool:
+        try:
+            return self._server_of(server).is_adopted
+        except NotFound:
+            return False
+
+    def _release(self, record: DutyRecord) -> None:
+        try:
+            server = self._server_of(record.server)
+        except NotFound:
+            return
+        release(record.kind, server)
 
     def view(self, duty_id: str) -> DutyView:
         """How the duty stands. Raises NotFound."""
@@ -187,8 +221,8 @@ class Duties:
                 record.note_death()
             record.process = record.kill_at = None
             self._save(duty)
-        if record.wanted == "running" and duty.options is not None and record.may_start():
-            self._start(duty, duty.options)
+        if record.wanted == "running" and duty.request is not None and record.may_start():
+            self._start(duty, duty.request)
 
     def _tell_to_stop(self, duty: _Duty) -> None:
         record = duty.record
@@ -197,7 +231,7 @@ class Duties:
             self._save(duty)
             record.process.terminate()
 
-    def _start(self, duty: _Duty, options: dict[str, Any]) -> None:
+    def _start(self, duty: _Duty, request: DutyRequest) -> None:
         record, files = duty.record, duty.files
         lock = take_lock(files.lock)
         if lock is None:
@@ -208,8 +242,16 @@ class Duties:
                 os.ftruncate(output, 0)
             server = self._server_of(record.server)
             make_directory(files.directory, find_user(server.user).owner)
-            spec = DutySpec(kind=record.kind, server=server, user=server.user, directory=files.directory, options=options)
+            spec = DutySpec(
+                kind=record.kind,
+                server=server,
+                user=server.user,
+                directory=files.directory,
+                options=request.options,
+                store_gid=_find_store_group(request),
+            )
             record.process, line = start_worker(self._command, output)
+            record.digest = request.digest
             self._save(duty)
             # Only now that its process is on record does it learn what to do.
             send_work(line, spec, output, [lock], record.id)
@@ -231,7 +273,7 @@ class Duties:
             detail = report.detail if report is not None else ""
             if is_alive:
                 state = "stopping" if record.kill_at is not None or record.wanted == "stopped" else "running"
-            elif record.wanted == "running" and duty.options is None:
+            elif record.wanted == "running" and duty.request is None:
                 state, detail = "waiting", "the agent was restarted and needs the options of this duty again"
             return DutyView(
                 id=record.id,
@@ -243,6 +285,8 @@ class Duties:
                 pid=record.process.pid if record.process is not None and is_alive else None,
                 restarts=record.count_restarts(),
                 report=report,
+                has_options=duty.request is not None,
+                digest=duty.request.digest if duty.request is not None else record.digest,
             )
 
     def _read_report(self, duty: _Duty) -> DutyReport | None:
@@ -256,3 +300,13 @@ class Duties:
 
     def _save(self, duty: _Duty) -> None:
         write_model(duty.files.record, duty.record)
+
+
+def _find_store_group(request: DutyRequest) -> int | None:
+    """The group of the directory store that the duty writes to, if it does."""
+    if "storage" not in request.options:
+        return None
+    try:
+        return store_group(StorageSpec.model_validate(request.options["storage"]))
+    except ValidationError:  # the duty itself reports what is wrong
+        return None

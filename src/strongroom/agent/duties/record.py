@@ -27,6 +27,7 @@ class DutyRecord(BaseModel):
     server: str
     wanted: Literal["running", "stopped"] = "running"
     process: Process | None = None
+    digest: str = Field("", description="``DutyRequest.digest`` of the options of the process.")
     kill_at: AwareDatetime | None = Field(None, description="It is being stopped: when SIGKILL follows the SIGTERM.")
     restarts: list[AwareDatetime] = Field(default_factory=list, description="When its process was found dead.")
 

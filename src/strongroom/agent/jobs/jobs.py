@@ -120,11 +120,11 @@ class Jobs:
 
     def view(self, job_id: str) -> JobView:
         """The state of the job. Raises NotFound."""
-        return self._look(self._get(job_id))
+        return self._update_view(self._get(job_id))
 
     def views(self) -> list[JobView]:
         """All jobs that are kept, oldest first."""
-        return [self._look(job) for job in sorted(self._snapshot(), key=lambda j: j.record.created)]
+        return [self._update_view(job) for job in sorted(self._snapshot(), key=lambda j: j.record.created)]
 
     def cancel(self, job_id: str) -> JobView:
         """SIGINT now, SIGKILL after the grace period. Idempotent; raises NotFound.
@@ -133,14 +133,14 @@ class Jobs:
         """
         job = self._get(job_id)
         with job.mutex:
-            if self._look(job).status == "running" and job.record.kill_at is None:
+            if self._update_view(job).status == "running" and job.record.kill_at is None:
                 job.record.kill_at = datetime.now(UTC) + timedelta(seconds=self._settings.agent.cancel_grace)
                 self._save(job)
                 if job.record.process is not None:
                     job.record.process.interrupt()
             elif job.record.target_dir is not None and job.record.target_dir.exists():
                 _remove([job.record.target_dir, *job.record.staging])
-        return self._look(job)
+        return self._update_view(job)
 
     def end_all(self, server: str) -> None:
         """Cancel the running jobs of a server and wait until they have ended. Raises Busy if one cannot be killed."""
@@ -148,7 +148,7 @@ class Jobs:
         for job in running:
             self.cancel(job.record.id)
         deadline = time.monotonic() + self._settings.agent.cancel_grace + UNKILLABLE
-        while stuck := [job.record.id for job in running if self._look(job).status == "running"]:
+        while stuck := [job.record.id for job in running if self._update_view(job).status == "running"]:
             if time.monotonic() > deadline:
                 raise Busy(f"job {stuck[0]} cannot be killed", remedy="It hangs in the kernel: check its disks.")
             time.sleep(0.05)
@@ -160,20 +160,20 @@ class Jobs:
     def running_on(self, server: str) -> str | None:
         """Id of the job that runs on the server."""
         for job in self._snapshot():
-            if job.record.server == server and job.record.ended is None and self._look(job).status == "running":
+            if job.record.server == server and job.record.ended is None and self._update_view(job).status == "running":
                 return job.record.id
         return None
 
     @property
     def running(self) -> int:
         """How many run now."""
-        return sum(self._look(job).status == "running" for job in self._snapshot() if job.record.ended is None)
+        return sum(self._update_view(job).status == "running" for job in self._snapshot() if job.record.ended is None)
 
     def tick(self) -> None:
         """Notice ends, kill cancelled jobs that do not end, and keep a worker ready while nothing runs."""
         for job in self._snapshot():
             if job.record.ended is None:
-                self._look(job)
+                self._update_view(job)
         if any(job.record.ended is None for job in self._snapshot()):
             self._rests_since = None
         elif self._rests_since is None:
@@ -198,7 +198,7 @@ class Jobs:
 
     # --- the end of a job
 
-    def _look(self, job: _Job) -> JobView:
+    def _update_view(self, job: _Job) -> JobView:
         with job.mutex:
             job.directory.read_events()
             if job.record.ended is None:
@@ -308,7 +308,7 @@ class Jobs:
     def _take_server(self, server: Server) -> int:
         for job in self._snapshot():
             if job.record.server == server.id and job.record.ended is None:
-                self._look(job)  # a dead worker's tools are killed here, before anything else may touch the server
+                self._update_view(job)  # a dead worker's tools are killed here, before anything else may touch the server
         lock = take_lock(self._server_lock(server.id))
         if lock is None:
             holder = self.running_on(server.id)

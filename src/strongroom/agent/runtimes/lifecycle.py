@@ -177,7 +177,7 @@ class Lifecycle:
 
 
 def _pause(began: float) -> float:
-    """Seconds until the next look: an event is noticed late by at most a twentieth of the time that it took."""
+    """Seconds until the next check: an event is noticed at most a twentieth of its duration late."""
     return min(max(0.01, (time.monotonic() - began) / 20), 0.5)
 
 

@@ -278,7 +278,7 @@ class Servers:
         record = self._home.registry.get(server_id)
         return self._views.view(record, self.watch.health(server_id), swapping=server_id in self._swapping)
 
-    def look_at(self, server_id: str) -> ServerView:
+    def describe_server(self, server_id: str) -> ServerView:
         """Like ``view``, but a server that was not healthy when it was last asked is asked again now. Raises NotFound."""
         record = self._home.registry.get(server_id)
         if server_id not in self._swapping and not self.watch.health(server_id).healthy:

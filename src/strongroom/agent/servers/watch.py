@@ -83,7 +83,7 @@ class Watch:
         """Whether the server is to be asked now."""
         return self.health(server_id).remaining() <= 0
 
-    def next_look(self) -> float:
+    def next_check(self) -> float:
         """Seconds until the next server is to be asked."""
         return min((self.health(record.id).remaining() for record in self._home.registry.all()), default=SELDOM)
 

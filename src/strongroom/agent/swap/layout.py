@@ -14,7 +14,7 @@ from strongroom.agent.registry import ServerRecord
 from strongroom.agent.runtimes import Home
 from strongroom.agent.runtimes.lifecycle import Lifecycle
 from strongroom.agent.swap.attributes import copy_attributes
-from strongroom.agent.swap.chosen import require_usable
+from strongroom.agent.swap.directories import require_usable
 from strongroom.agent.swap.outside import WHATS, Outside, What, leftovers, make_staging, plan
 from strongroom.agent.swap.swap import around, beside, note_job
 from strongroom.datastores import Place
@@ -90,7 +90,7 @@ class Layouts:
             require_aio_events(self._home.get_datastore(record))
         account = find_user(record.user)
         server = self._home.describe_server(record)
-        chosen = self._home.get_datastore(record).placement.chosen(server, choices)
+        chosen = self._home.get_datastore(record).placement.choose_places(server, choices)
         require_usable([place.directory for place in chosen], server, account)
         places = [*self.places(record), *chosen]
         outside = plan(places, record.data_dir, account)

@@ -9,7 +9,9 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from strongroom.api.http.fields import (
+    Instant,
     Link,
+    RowView,
     View,
     format_gigabytes,
     format_iso,
@@ -59,13 +61,13 @@ class Verified(View):
     message: str | None
 
 
-class HoldView(View):
+class HoldView(RowView):
     """Why a backup is kept."""
 
     reason: str
-    until: str | None
+    until: Instant | None
     held_by: str
-    created: str | None
+    created: Instant | None
 
 
 class BackupView(View):
@@ -209,12 +211,8 @@ def make_backup_view(
         sweep_at=format_iso(mark.sweep_at) if mark else None,
         expired_because=mark.reason if mark else None,
         trashed=row.trashed,
-        hold=_make_hold_view(hold) if hold else None,
+        hold=HoldView.of(hold) if hold else None,
     )
-
-
-def _make_hold_view(hold: Hold) -> HoldView:
-    return HoldView(reason=hold.reason, until=format_iso(hold.until), held_by=hold.held_by, created=format_iso(hold.created))
 
 
 def make_verified_view(result: Mapping[str, Any], parent: str | None) -> Verified:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self, overload
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -51,6 +51,17 @@ class View(BaseModel):
     """Base of replies. Only fields that were set appear (routes say ``response_model_exclude_unset``)."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class RowView(View):
+    """Base of replies that show columns of a row; ``validation_alias`` names a column that has another name than the field."""
+
+    model_config = ConfigDict(from_attributes=True, validate_by_name=True)
+
+    @classmethod
+    def of(cls, row: object) -> Self:
+        """The representation of the row."""
+        return cls.model_validate(row)
 
 
 class Link(View):
@@ -109,6 +120,8 @@ Segment = Annotated[str, Path(), BeforeValidator(lambda text: text.replace(SLASH
 Text = Annotated[str, StringConstraints(max_length=255), AfterValidator(require_plain)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain), AfterValidator(_parse_name)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(require_plain)]
+Moment = Annotated[str, StringConstraints(min_length=1, max_length=600), AfterValidator(require_plain)]
+"""The target of a restore (``archive.Target``)."""
 Location = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(require_plain)]
 FlavorRef = Annotated[Ref, BeforeValidator(_parse_reference)]
 Container = Annotated[str, AfterValidator(_parse_container), Field(json_schema_extra={"pattern": CONTAINER_PATTERN})]
@@ -121,9 +134,17 @@ def format_naive(time: datetime) -> str:
     return time.isoformat()[:19]
 
 
+@overload
+def format_iso(time: datetime) -> str: ...
+@overload
+def format_iso(time: datetime | None) -> str | None: ...
 def format_iso(time: datetime | None) -> str | None:
     """A time in fields of extensions: UTC, ISO 8601 with ``Z``."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z") if time else None
+
+
+Instant = Annotated[str, BeforeValidator(lambda value: format_iso(value) if isinstance(value, datetime) else value)]
+"""A time of the catalog, in fields of extensions."""
 
 
 def format_gigabytes(size: int | None) -> float | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from strongroom.api.databases.requests import DatabaseBody, UserBody
-from strongroom.api.http.fields import Body, FlavorRef, Gigabytes, Name, Ref, Text, require_plain
+from strongroom.api.http.fields import Body, FlavorRef, Gigabytes, Moment, Name, Ref, Text, require_plain
 
 
 class Volume(Body):
@@ -60,15 +60,26 @@ class RestorePoint(Body):
     backupRef: Ref
 
 
-class InstanceRestorePoint(RestorePoint):
-    """The backup to restore to one instance."""
+class InstanceRestorePoint(Body):
+    """What is restored to one instance: a backup, or the past of an instance."""
 
+    backupRef: Ref = Field("", description="The backup: id or unique name.")
+    instance: Ref = Field("", description="Extension: the instance whose past is restored: id or unique name.")
+    target: Moment = Field(
+        "", description="Extension, with `instance`: latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME."
+    )
     tablespaces: dict[Annotated[str, Field(min_length=1, max_length=4096)], DirectoryPath] = Field(
         default_factory=dict,
         max_length=100,
         description="Extension: directories for tablespaces of a PostgreSQL backup, by name or by directory at the source; for "
         "administrators, and for new instances only.",
     )
+
+    @model_validator(mode="after")
+    def _one(self) -> InstanceRestorePoint:
+        if bool(self.backupRef) == bool(self.instance) or bool(self.instance) != bool(self.target):
+            raise ValueError("needs either backupRef, or instance and target")
+        return self
 
 
 def _without_host(value: Any) -> Any:
@@ -218,4 +229,4 @@ class InstanceAction(Body):
     activate: dict[str, Any] = Field(
         default_factory=dict, description="Enable events, replication and workers of an isolated copy; restarts it."
     )
-    restore: InstanceRestorePoint | None = Field(None, description="Restore the backup in place; the previous data is kept.")
+    restore: InstanceRestorePoint | None = Field(None, description="Restore in place; the previous data is kept.")

@@ -22,12 +22,19 @@ from strongroom.api.http.caller import (
     reply,
 )
 from strongroom.api.http.fields import Body, FinalBackup, Segment
-from strongroom.api.instances.requests import CreateInstance, InstanceAction, NewInstance, Resize, UpdateInstance
+from strongroom.api.instances.requests import (
+    CreateInstance,
+    InstanceAction,
+    InstanceRestorePoint,
+    NewInstance,
+    Resize,
+    UpdateInstance,
+)
 from strongroom.api.instances.views import ManyInstances, OneInstance, make_view, make_views
 from strongroom.catalog import Instance, now
 from strongroom.catalog.queries import newest_first
 from strongroom.errors import Forbidden, InvalidRequest, Unsupported
-from strongroom.flows import Site, change_record, find_instance
+from strongroom.flows import Recovery, Site, change_record, decide_recovery, find_instance
 from strongroom.flows.kinds.create import request_instance
 from strongroom.flows.kinds.final_deletion import request_final_deletion
 from strongroom.flows.kinds.lifecycle import request_action, request_delete_instance, request_reset
@@ -82,10 +89,10 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
             )
     databases, users = database_specs(requested.databases), user_specs(requested.users)
     _require_known_databases(requested.databases, requested.users)
-    backup = requested.restorePoint.backupRef if requested.restorePoint else None
+    project, backup, recovery = _find_source(requested.restorePoint, caller, control)
     row, job = request_instance(
         control,
-        caller.owner(control, "backup", backup) if backup else caller.project,
+        project,
         name=requested.name,
         flavor=requested.flavorRef or None,
         volume_size=requested.volume.size if requested.volume else None,
@@ -93,6 +100,7 @@ def create(body: CreateInstance, caller: CallerDep, control: ControlDep, respons
         version=requested.datastore.version or None,
         version_number=requested.datastore.version_number or None,
         backup=backup,
+        recovery=recovery,
         databases=databases,
         users=users,
         adopt=_definition(requested, caller, control) if requested.adopt else None,
@@ -177,7 +185,9 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
                 "a restore in place keeps the directories of tablespaces",
                 remedy="Leave tablespaces out, or restore to a new instance.",
             )
-        return accepted(request_restore(control, caller.project, instance, body.restore.backupRef))
+        _, backup, recovery = _find_source(body.restore, caller, control)
+        assert backup is not None
+        return accepted(request_restore(control, caller.project, instance, backup, recovery))
     if body.resize is not None:
         return _resize(body.resize, instance, caller, control)
     if name == "reset_status":
@@ -192,6 +202,19 @@ def act(instance: Segment, body: InstanceAction, caller: CallerDep, control: Con
             row = find_instance(session, caller.project, instance)
         raise InvalidRequest(f"Instance {row.id} {REPLICATION[name]}.", remedy="Replicas are not supported.")
     raise InvalidRequest(f"there is no action {name[:64]!r}", remedy=f"Actions are {known}.")
+
+
+def _find_source(
+    requested: InstanceRestorePoint | None, caller: Caller, control: Site
+) -> tuple[str, str | None, Recovery | None]:
+    """The project of what is restored, the backup, and to which moment after it."""
+    if requested is None:
+        return caller.project, None, None
+    if requested.backupRef:
+        return caller.owner(control, "backup", requested.backupRef), requested.backupRef, None
+    project = caller.owner(control, "instance", requested.instance)
+    recovery = decide_recovery(control, project, requested.instance, requested.target)
+    return project, recovery.bases[0].backup, recovery
 
 
 def _resize(requested: Resize, instance: str, caller: Caller, control: Site) -> Response:

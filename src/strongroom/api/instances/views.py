@@ -235,7 +235,7 @@ def _make_volume(row: Instance) -> dict[str, float]:
 
 
 def _format_aware(time: str) -> str:
-    return format_iso(datetime.fromisoformat(time)) or ""
+    return format_iso(datetime.fromisoformat(time))
 
 
 def make_fault_view(fault: dict[str, Any]) -> Fault:

@@ -68,7 +68,7 @@ def _describe_service(site: Site, at: datetime) -> Iterator[Metric]:
     yield _gauge("build_info", "The version of the service.", ("version",), [((__version__,), 1)])
     yield _gauge("metrics_timestamp_seconds", "When these metrics were made.", (), [((), at)])
     yield _gauge(
-        "control_tick_timestamp_seconds", "When the service last looked for work of retention.", (), [((), site.watch.looked)]
+        "control_tick_timestamp_seconds", "When the service last looked for work of retention.", (), [((), site.watch.checked)]
     )
     stores, failed = list_stores(site)
     yield _gauge(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import Field, SkipValidation
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.api.http.fields import View, format_iso
+from strongroom.api.http.fields import Instant, RowView, View, format_iso
 from strongroom.catalog import Attachment, Policy, PolicyRun, now
 from strongroom.errors import InvalidRequest
 from strongroom.flows import PastRun, ScheduleState, describe_type, find_database, preview_runs
@@ -74,12 +73,12 @@ class ManyPolicies(View):
     policies: list[PolicyView]
 
 
-class RunView(View):
+class RunView(RowView):
     """A run; or several in a row that were missed for one reason."""
 
     id: str
-    due: str = Field(description="When it was due; of several, the first.")
-    last_due: str
+    due: Instant = Field(validation_alias="nominal", description="When it was due; of several, the first.")
+    last_due: Instant = Field(validation_alias="last")
     count: int
     kind: str = Field(description="full or incremental, as the schedule has it; the backup shows what was taken.")
     outcome: str = Field(description="running, succeeded, failed, cancelled, missed.")
@@ -88,7 +87,7 @@ class RunView(View):
     attempts: int
     job_id: str | None
     backup_id: str | None
-    finished: str | None
+    finished: Instant | None
 
 
 class PastRunView(RunView):
@@ -159,7 +158,7 @@ def _view(session: Session, policy: Policy, keys: list[str]) -> PolicyView:
         ],
         whole_project="" in keys,
         paused=PauseView(
-            since=format_iso(policy.paused) or "",
+            since=format_iso(policy.paused),
             by=policy.paused_by,
             reason=policy.paused_reason,
             until=format_iso(policy.paused_until),
@@ -167,13 +166,12 @@ def _view(session: Session, policy: Policy, keys: list[str]) -> PolicyView:
         if policy.is_paused(now())
         else None,
         next_runs=[
-            UpcomingView(at=format_iso(at) or "", local=f"{at.astimezone(zone):%Y-%m-%d %H:%M %Z}", kind=kind)
-            for at, kind in next_runs
+            UpcomingView(at=format_iso(at), local=f"{at.astimezone(zone):%Y-%m-%d %H:%M %Z}", kind=kind) for at, kind in next_runs
         ],
         warnings=warnings,
-        created=format_iso(policy.created) or "",
+        created=format_iso(policy.created),
         created_by=policy.created_by,
-        updated=format_iso(policy.updated) or "",
+        updated=format_iso(policy.updated),
         updated_by=policy.updated_by,
     )
 
@@ -198,14 +196,14 @@ def schedule_view(state: ScheduleState) -> ScheduleView:
 
 def run_view(run: PolicyRun | None) -> RunView | None:
     """One run."""
-    return RunView(**_run_fields(run)) if run is not None else None
+    return RunView.of(run) if run is not None else None
 
 
 def past_run_view(past: PastRun) -> PastRunView:
     """One run, with names."""
     run, database = past.run, past.database
     return PastRunView(
-        **_run_fields(run),
+        **dict(RunView.of(run)),
         project_id=run.project,
         database_id=run.database_id,
         database_name=database.name if database is not None else "",
@@ -214,20 +212,3 @@ def past_run_view(past: PastRun) -> PastRunView:
         policy_name=past.policy_name,
         backup_name=past.backup_name,
     )
-
-
-def _run_fields(run: PolicyRun) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "due": format_iso(run.nominal) or "",
-        "last_due": format_iso(run.last) or "",
-        "count": run.count,
-        "kind": run.kind,
-        "outcome": run.outcome,
-        "reason": run.reason,
-        "by_hand": run.by_hand,
-        "attempts": run.attempts,
-        "job_id": run.job_id,
-        "backup_id": run.backup_id,
-        "finished": format_iso(run.finished),
-    }

@@ -37,11 +37,16 @@ class Positions(Part):
     last_lsn: int | None = Field(None, ge=0, description="InnoDB: last LSN copied.")
     binlog_file: str | None = None
     binlog_position: int | None = Field(None, ge=0)
+    binlog_created: int | None = Field(
+        None, ge=0, description="When the server began that log, in seconds since 1970: its name may have been used before."
+    )
     gtid: str | None = Field(None, description="MySQL: all of these are in the backup; the next incremental begins after them.")
     gtid_upper: str | None = Field(None, description="MySQL, a full: others than these are not in it.")
     gtid_from: str | None = Field(None, description="MySQL, an incremental: `gtid` of its parent.")
     binlog_from: str | None = Field(None, description="MySQL, an incremental without GTIDs: the log in which its parent ends.")
-    server_uuid: str | None = Field(None, pattern=r"^[0-9a-f-]{36}$", description="MySQL: id of the server.")
+    server_uuid: str | None = Field(
+        None, pattern=r"^[0-9a-f-]{36}$", description="MySQL: id of the server. MariaDB has none: `lineage` as a UUID."
+    )
     galera: str | None = Field(None, description="uuid:seqno of the cluster.")
     wal_start: str | None = Field(None, pattern=LSN, description="PostgreSQL: start WAL location.")
     wal_stop: str | None = Field(None, pattern=LSN, description="PostgreSQL: stop WAL location.")

@@ -148,6 +148,15 @@ def _format_incidents(value: Sequence[Mapping[str, Any]] | None) -> str:
     return "\n".join(f"{incident['detail']}. {incident['remedy']}".strip() for incident in value or [])
 
 
+def _format_archive(value: Mapping[str, Any] | None) -> str:
+    if not value:
+        return ""
+    if value["loss"] is None:
+        return str(value["trouble"] or value["state"])
+    trouble = f": {value['trouble']}" if value["trouble"] else ""
+    return f"{value['loss']} s behind{trouble}"
+
+
 STATUS = [
     Column("Database", "name"),
     Column("State", "state"),
@@ -157,6 +166,7 @@ STATUS = [
     Column("Restorable", "restorable", right=True, rank=5),
     Column("Chain", "chain", right=True, rank=6),
     When("Next run", "next_run", rank=3),
+    Column("Log archive", "log_archive", _format_archive, rank=2),
     Column("Because", "conditions", _format_conditions),
     Column("Remedy", "conditions", _format_remedies),
     Column("Incidents", "incidents", _format_incidents, rank=7),
@@ -192,4 +202,6 @@ def status(
     columns = [Column("Project", "project_id"), *STATUS] if all_projects else STATUS
     session.output.rows(found["databases"], columns, noun="databases")
     for one in found["databases"]:
+        for warning in (one["log_archive"] or {}).get("warnings", ()):
+            warn(f"{one['name']}: {warning}")
         _note_holds(one["ending_holds"])

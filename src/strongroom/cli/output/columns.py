@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -87,6 +87,20 @@ class When(Column):
 
     def text(self, item: Mapping[str, Any], look: Look) -> str:
         return escape(look.moment(self.raw(item)))
+
+
+class Exact(When):
+    """A time that people copy, so never an age."""
+
+    def heading(self, look: Look) -> str:
+        return super().heading(_without_ages(look))
+
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
+        return super().text(item, _without_ages(look))
+
+
+def _without_ages(look: Look) -> Look:
+    return replace(look, times=Times.utc) if look.times is Times.age else look
 
 
 class Id(Column):

@@ -9,7 +9,13 @@ from contextlib import suppress
 from os import close
 from pathlib import Path
 
+import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from strongroom.artifact import Positions
 from strongroom.datastores.innodb import options, witness
+from strongroom.datastores.innodb.binlog.files import read_created
 from strongroom.datastores.innodb.checkpoints import Checkpoints, read_checkpoints, read_positions
 from strongroom.datastores.innodb.connection import connect, describe_server, find_account, query
 from strongroom.datastores.innodb.paths import find_socket
@@ -94,12 +100,13 @@ class Session(Piped, ABC):
         if checkpoints.from_lsn != wanted:
             raise ToolFailed(f"{self._tool.name} read from LSN {checkpoints.from_lsn} instead of {wanted}")
         self._require_contents(checkpoints)
+        positions = self._identify_log(read_positions(self._meta, checkpoints, self._tool.log))
         left, warnings = witness.leave_witness(self._server)
         return BackupResult(
             tool=self._tool.name,
             tool_version=self._tool_version,
             server_version=self._server_version,
-            positions=read_positions(self._meta, checkpoints, self._tool.log),
+            positions=positions,
             data_bytes=self.data_bytes,
             witness=left,
             warnings=warnings,
@@ -107,6 +114,21 @@ class Session(Piped, ABC):
 
     def _require_contents(self, checkpoints: Checkpoints) -> None:
         """Raise when the stream does not contain what it should, although the tool reported success."""
+
+    def _identify_log(self, positions: Positions) -> Positions:
+        """Add what a log archive needs to find the position: a name and an offset alone may be those of another log."""
+        try:
+            with connect(self._server, timeout=5, patience=10) as connection:
+                found: dict[str, str | int | None] = {"server_uuid": self._find_identity(connection)}
+                if positions.binlog_file is not None:
+                    found["binlog_created"] = read_created(connection, positions.binlog_file)
+        except (StrongroomError, pymysql.MySQLError):  # the backup is complete without it
+            return positions
+        return positions.model_copy(update=found)
+
+    @abstractmethod
+    def _find_identity(self, connection: Connection[Cursor]) -> str | None:
+        """The UUID of the server, as series of its log archive have it."""
 
     def _find_cause(self, error: ToolFailed) -> StrongroomError:
         """The server's death, when it died, is the cause of the tool's error."""

@@ -6,7 +6,7 @@ import signal
 
 from strongroom.datastores.innodb.admin import Databases, Superuser, Users
 from strongroom.datastores.innodb.checkpoints import SIDE_FILES
-from strongroom.datastores.mariadb import backups, profiles, restores, servers
+from strongroom.datastores.mariadb import backups, logs, profiles, restores, servers
 from strongroom.datastores.mariadb.backup.redo import LOG_FILE
 from strongroom.datastores.mariadb.galera import nodes, running
 from strongroom.datastores.mariadb.server.outside import ServerPlacement
@@ -30,4 +30,5 @@ DATASTORE = Datastore(
     placement=ServerPlacement(),
     administration=Administration(Databases(), Users(_ACCOUNTS, 80, keeps_spaces=True), Superuser()),
     clusters=Clusters(nodes, running),
+    logs=logs,
 )

@@ -6,7 +6,7 @@ import signal
 
 from strongroom.datastores.innodb.admin import Databases, Superuser, Users
 from strongroom.datastores.innodb.checkpoints import SIDE_FILES
-from strongroom.datastores.mysql import backups, profiles, restores, servers
+from strongroom.datastores.mysql import backups, logs, profiles, restores, servers
 from strongroom.datastores.mysql.server.outside import ServerPlacement
 from strongroom.datastores.protocol.administration import Administration
 from strongroom.datastores.protocol.datastore import Capabilities, Datastore
@@ -29,4 +29,5 @@ DATASTORE = Datastore(
     profiles=profiles,
     placement=ServerPlacement(),
     administration=Administration(Databases(), Users(_ACCOUNTS, 32, keeps_spaces=False), Superuser()),
+    logs=logs,
 )

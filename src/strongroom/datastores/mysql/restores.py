@@ -26,6 +26,8 @@ def restore(
     work_dir: Path,
     phase: Phase,
     server: Server | None = None,
+    *,
+    log_follows: bool = False,
 ) -> Restored:
     """See ``Restores.restore``."""
     if chain[0].stream == "mbstream":

@@ -20,7 +20,7 @@ DATASTORE = Datastore(
     default_user="postgres",
     socket_name=f".s.PGSQL.{_PORT}",
     stop_signal=signal.SIGINT,  # fast shutdown; with SIGTERM the server waits for all clients
-    capabilities=Capabilities(incremental=True, log_apply=False, side_files=SIDE_FILES, keep=KEEP),
+    capabilities=Capabilities(incremental=True, log_apply=False, side_files=SIDE_FILES, keep=KEEP, log_names_tables=False),
     servers=servers,
     backups=backups,
     restores=restores,

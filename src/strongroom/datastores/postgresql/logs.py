@@ -1,19 +1,20 @@
-"""The log archive of a server: the part ``logs`` of the datastore."""
+"""The log archive of a server, and its replay: implements ``protocol.logs.Logs``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import contextlib
 
-from strongroom.archive import Contents, Stretch
-from strongroom.archive import Target as Moment
-from strongroom.artifact import Positions
 from strongroom.datastores.postgresql.archive.access import connect_replication
 from strongroom.datastores.postgresql.archive.receiver import Target, WalReceiver
 from strongroom.datastores.postgresql.files.lsn import parse_lsn
-from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
-from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.postgresql.replay.cut import find_cut
+from strongroom.datastores.postgresql.replay.forward import replay
+from strongroom.datastores.postgresql.replay.pieces import find_start
+from strongroom.datastores.protocol.logs import LogRequest
+from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import Unsupported
+
+__all__ = ["SLOT", "find_cut", "find_start", "open_archiver", "precedes", "release", "replay"]
 
 SLOT = "strongroom_log"
 _OLDEST = 15
@@ -39,21 +40,14 @@ def open_archiver(server: Server, request: LogRequest) -> WalReceiver:
     return WalReceiver(target)
 
 
+def release(server: Server) -> None:
+    """See ``Logs``."""
+    if int(server.version.series) < _OLDEST:
+        return
+    with contextlib.closing(connect_replication(server)) as replication:
+        replication.drop_slot(SLOT)
+
+
 def precedes(first: str, second: str) -> bool:
     """See ``Logs``."""
     return parse_lsn(first) <= parse_lsn(second)
-
-
-def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
-    """See ``Logs``."""
-    raise Unsupported("a restore to a moment is not available for PostgreSQL yet")
-
-
-def find_cut(target: Moment, stretch: Stretch) -> Cut:
-    """See ``Logs``."""
-    raise Unsupported("a restore to a moment is not available for PostgreSQL yet")
-
-
-def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
-    """See ``Logs``."""
-    raise Unsupported("a restore to a moment is not available for PostgreSQL yet")

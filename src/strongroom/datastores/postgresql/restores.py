@@ -29,11 +29,13 @@ def restore(
     work_dir: Path,
     phase: Phase,
     server: Server | None = None,
+    *,
+    log_follows: bool = False,
 ) -> Restored:
     """See ``Restores.restore``."""
     from strongroom.datastores.postgresql.restore.chain import restore
 
-    return restore(version, chain, target, work_dir, phase, server)
+    return restore(version, chain, target, work_dir, phase, server, log_follows=log_follows)
 
 
 def find_differences(version: Version, collations: Sequence[Collation]) -> list[str]:

@@ -29,6 +29,8 @@ class Capabilities:
     """Files of the stream whose content ``BackupSession.finish`` needs."""
     keep_end: frozenset[str] = frozenset()
     """Files of the stream of which ``BackupSession.finish`` needs the last 16 KiB."""
+    log_names_tables: bool = True
+    """The log contains the names of tables, not only their files."""
     aio_events: int = 0
     """Events of asynchronous I/O (fs.aio-max-nr) that a server with usual settings needs for its start."""
 

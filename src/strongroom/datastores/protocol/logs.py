@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from strongroom.archive import MAX_AGE, Contents, Head, LogLocation, Stretch, Target
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.errors import StrongroomError
 from strongroom.sections import Artifact
@@ -39,6 +39,14 @@ class Archiver(Protocol):
     @property
     def trouble(self) -> StrongroomError | None:
         """Why the archive does not advance at present; None while it works."""
+
+    @property
+    def complete_until(self) -> int | None:
+        """Everything that the server wrote until then is stored, in microseconds since 1970; None while that is not known."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the owner of the server should change so that the archive, or the server, survives more."""
 
     def run(self) -> None:
         """Archive until ``stop``; if the server or the store fails, try again. Raises StrongroomError if that is useless."""
@@ -101,6 +109,10 @@ class Replay:
     """The position of the cut, in the last piece of the stretch."""
     on_progress: Callable[[int, int | None], None] = _ignore
     """Called with the bytes of the log that were applied, and the time of the last transaction in microseconds, if known."""
+    profile: Profile = field(default_factory=Profile)
+    """Of the backup: a private server needs the settings and plugins of the source."""
+    restored: Positions = field(default_factory=Positions)
+    """What ``Restores.restore`` found in the data; some copies do not know their position exactly before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,12 @@ class Logs(Protocol):
     def open_archiver(self, server: Server, request: LogRequest) -> Archiver:
         """An archiver that was not started yet. Raises Unsupported for a server whose log cannot be archived."""
 
+    def release(self, server: Server) -> None:
+        """Remove what an archiver leaves on the server, such as a slot that keeps its log.
+
+        Raises ServerFailed, ConfigurationError.
+        """
+
     def precedes(self, first: str, second: str) -> bool:
         """Whether the first position is before the second, or equal. Raises ValueError for text that is not a position."""
 
@@ -135,7 +153,7 @@ class Logs(Protocol):
         """
 
     def replay(self, version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
-        """Apply the log to ``data_dir``, which ``Restores.restore`` has prepared, with a private server.
+        """Apply the log to ``data_dir``, which ``Restores.restore`` has made (``log_follows``), with a private server.
 
         Afterwards ``data_dir`` is ready for its server, as after ``Restores.restore``. Raises ToolFailed, ServerFailed,
         ArtifactError, StorageError; then the content of ``data_dir`` is unusable. It never ends at an earlier position silently.

@@ -51,7 +51,7 @@ class Placement(Protocol):
         Raises ServerFailed or ConfigurationError if the server has to be queried and does not answer: the last answer is used.
         """
 
-    def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
+    def choose_places(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
         """Places that a user has chosen for parts of a backup, by name. Called by the agent. Raises InvalidRequest."""
 
     def prepare(
@@ -83,7 +83,7 @@ class EntryPlacement:
         """None."""
         return []
 
-    def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
+    def choose_places(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
         """See ``Placement``."""
         if choices:
             raise InvalidRequest(f"{server.datastore} has no tablespaces that can be placed", remedy="Leave --tablespace out.")

@@ -71,10 +71,13 @@ class Restores(Protocol):
         work_dir: Path,
         phase: Phase,
         server: Server | None = None,
+        *,
+        log_follows: bool = False,
     ) -> Restored:
         """Extract and prepare ``chain`` (a full, then its incrementals) into the empty directory ``target``.
 
-        ``server`` is the server that gets the data and has the encryption keys; none for a rehearsal.
+        ``server`` is the server that gets the data and has the encryption keys; none for a rehearsal. With ``log_follows``,
+        ``Logs.replay`` comes next, and only its result is ready for a server.
 
         Raises VersionMismatch before anything is written, ToolFailed, ArtifactError. After an error, the content of ``target`` is
         unusable.

@@ -14,11 +14,16 @@ _NAME = "strongroom_incomplete"
 
 
 @contextmanager
-def mark_unfinished(directory: Path) -> Iterator[None]:
-    """Mark the directory during the context. The mark is removed when everything is durable; after an error it remains."""
+def mark_unfinished(directory: Path, *, keep: bool = False) -> Iterator[None]:
+    """Mark the directory during the context. The mark is removed when everything is durable; after an error it remains.
+
+    ``keep``: it remains in any case, because another step completes the directory.
+    """
     mark = directory / _NAME
     write_file(mark, "A restore works here, or died here. Do not start a server on it.\n", find_owner(directory))
     yield
+    if keep:
+        return
     sync_tree(directory)
     mark.unlink()
     sync_directory(directory)

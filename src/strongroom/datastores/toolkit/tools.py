@@ -108,7 +108,12 @@ class Tool:
             os.close(fd)
         self._stalled = ""
         everybody = (self._process.pid, *servants)
-        self._watch = Watch(Progress(lambda: everybody, [log], pipes), self._give_up)
+        try:
+            self._watch = Watch(Progress(lambda: everybody, [log], pipes), self._give_up)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     @property
     def pid(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.flows.chores import purge, retention, schedules, sweep, trim
+from strongroom.flows.chores import log_archives, purge, retention, schedules, sweep, trim
 from strongroom.flows.chores.chore import Chore
 from strongroom.flows.chores.runner import ChoreRunner
 
@@ -10,6 +10,7 @@ CHORES: tuple[Chore, ...] = (
     sweep.SWEEP,
     purge.PURGE,
     schedules.SCHEDULES,
+    log_archives.LOG_ARCHIVES,
     trim.TRIM,
     retention.RETENTION,
     retention.STORES,

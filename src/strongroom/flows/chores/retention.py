@@ -11,8 +11,8 @@ from strongroom.flows.chores.chore import Chore
 from strongroom.flows.retention.clocks import Reading, count_served, find_jump, keep_reading, load_readings, read_clocks
 from strongroom.flows.retention.facts import refresh_facts
 from strongroom.flows.retention.protection import note_incidents
-from strongroom.flows.retention.turn import find_work, report_failure, sweep_imported, take_turn
-from strongroom.flows.retention.watch import EVERYTHING, list_databases, note_look
+from strongroom.flows.retention.turn import apply_rules, report_failure, select_databases, sweep_imported
+from strongroom.flows.retention.watch import EVERYTHING, list_databases, record_check
 from strongroom.flows.site import Site
 
 log = structlog.get_logger()
@@ -27,9 +27,9 @@ def retain(site: Site) -> float:
     with site.catalog.read() as session:
         databases = list_databases(session, watch, at)
         everything = watch.everything is None or at > watch.everything + EVERYTHING
-    for database_id in find_work(site, databases):
+    for database_id in select_databases(site, databases):
         try:
-            take_turn(site, database_id, jump=jump)
+            apply_rules(site, database_id, jump=jump)
         except DBAPIError:
             raise
         except StrongroomError as error:
@@ -41,7 +41,7 @@ def retain(site: Site) -> float:
             report_failure(site, database_id, defect)
     if not jump:
         sweep_imported(site)
-    note_look(watch, at, everything=everything)
+    record_check(watch, at, everything=everything)
     return site.settings.retention.interval
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import or_, select
 from strongroom.artifact import Location, sweep_orphans
 from strongroom.catalog import Backup, Hold, Job
 from strongroom.errors import StorageError, StrongroomError
+from strongroom.flows.archives.retention import sweep_logs
 from strongroom.flows.backups.artifact_end import finish_left
 from strongroom.flows.backups.labels import store_label
 from strongroom.flows.chores.chore import DAY, Chore
@@ -47,6 +48,7 @@ def _sweep(site: Site) -> float | None:
             log.warning("could not sweep the store", error=error.code, reason=error.message)
     finish_failed(site)
     _store_labels(site)
+    sweep_logs(site)
     log.info("swept the stores", orphans=swept)
     presence = site.agents.presence
     new = [host for host in site.agents.names if presence.may_write(host) and not presence.cause(host)]

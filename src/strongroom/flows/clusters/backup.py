@@ -98,21 +98,23 @@ def _await_synced(site: Site, project: str, cluster: str, wanted: str | None) ->
             node = nodes_named(session, row, [wanted])[0] if wanted else next(chain_node, None)
         if node is None:
             return
-        seen = node.galera or {}
-        is_temporary = seen.get("wsrep_cluster_status") == "Primary" and seen.get("wsrep_local_state_comment") in TEMPORARY_STATES
+        status = node.galera or {}
+        is_temporary = (
+            status.get("wsrep_cluster_status") == "Primary" and status.get("wsrep_local_state_comment") in TEMPORARY_STATES
+        )
         if is_synced(node) or not is_temporary or time.monotonic() > deadline:
             return
         time.sleep(POLL_PAUSE)
 
 
 def is_synced(node: Instance) -> bool:
-    """Whether the node was Synced and serving when it was last seen."""
-    seen = node.galera or {}
+    """Whether the node was Synced and serving when its agent last reported."""
+    status = node.galera or {}
     return (
         node.state == "running"
-        and seen.get("wsrep_local_state_comment") == "Synced"
-        and seen.get("wsrep_cluster_status") == "Primary"
-        and seen.get("wsrep_ready") == "ON"
+        and status.get("wsrep_local_state_comment") == "Synced"
+        and status.get("wsrep_cluster_status") == "Primary"
+        and status.get("wsrep_ready") == "ON"
     )
 
 

@@ -80,7 +80,7 @@ class Ring:
         """
         deadline = asyncio.get_running_loop().time() + REPEAT
 
-        async def look(node: Instance) -> GaleraView | StrongroomError:
+        async def query(node: Instance) -> GaleraView | StrongroomError:
             while True:
                 try:
                     return await self.agent(node).galera(node.id)
@@ -93,7 +93,7 @@ class Ring:
                 await asyncio.sleep(LOOK)
 
         nodes = self.nodes if nodes is None else nodes
-        found = await asyncio.gather(*(look(node) for node in nodes))
+        found = await asyncio.gather(*(query(node) for node in nodes))
         return dict(zip((node.id for node in nodes), found, strict=True))
 
     async def record_view(self, view: ServerView) -> None:

@@ -50,14 +50,14 @@ def make_plan(
     if not cluster.is_adopted:
         for node in nodes:
             volume_for(source, node.volume_size)
-    chosen, why = _choose_method(nodes, method)
+    selected, why = _choose_method(nodes, method)
     return {
         "backup": source.id,
         "backup_name": source.name,
         "chain": [link.id for link in chain_of(session, source)],
         "taken": source.finished.isoformat(timespec="seconds") if source.finished else None,
         "data_bytes": source.data_size,
-        "method": chosen,
+        "method": selected,
         "why": why,
         "nodes": [
             {
@@ -65,7 +65,7 @@ def make_plan(
                 "node": node_name(node),
                 "host": node.host,
                 "does": "bootstraps" if number == 0 else "joins",
-                "data": "from the backup" if chosen == "seed" or number == 0 else "from the other nodes",
+                "data": "from the backup" if selected == "seed" or number == 0 else "from the other nodes",
             }
             for number, node in enumerate(nodes)
         ],

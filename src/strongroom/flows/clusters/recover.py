@@ -51,46 +51,48 @@ async def _bring_up(
     force: bool,
     status: Callable[[], str],
 ) -> dict[str, Any]:
-    seen = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
-    reached = [node for node in ring.nodes if node.id in seen]
-    serving = [node for node in reached if seen[node.id].synced and not _missed_a_restore(ring, seen[node.id])]
+    reports = {key: view for key, view in views.items() if isinstance(view, GaleraView)}
+    reached = [node for node in ring.nodes if node.id in reports]
+    serving = [node for node in reached if reports[node.id].synced and not _missed_a_restore(ring, reports[node.id])]
     if not serving:
         _refuse_silent(ring, views, force)
-        if (closed := _find_closed(ring, seen)) and not force:
+        if (closed := _find_closed(ring, reports)) and not force:
             raise closed
     else:
-        uuid = _one_history(ring, {node.id: seen[node.id].uuid or "" for node in serving})
+        uuid = _one_history(ring, {node.id: reports[node.id].uuid or "" for node in serving})
         others = [node for node in reached if node not in serving]
-        replaced = [node for node in others if _missed_a_restore(ring, seen[node.id]) or _is_of_another(seen[node.id], uuid)]
+        replaced = [
+            node for node in others if _missed_a_restore(ring, reports[node.id]) or _is_of_another(reports[node.id], uuid)
+        ]
         if force:
-            await _stop_hung(ring, others, seen, status)
-        await _join(ring, [node for node in others if not seen[node.id].refuses], replaced, uuid, status)
-        if closed := _find_closed(ring, {node.id: seen[node.id] for node in others}):
+            await _stop_hung(ring, others, reports, status)
+        await _join(ring, [node for node in others if not reports[node.id].refuses], replaced, uuid, status)
+        if closed := _find_closed(ring, {node.id: reports[node.id] for node in others}):
             raise closed
-        positions = {node_name(node): f"{seen[node.id].uuid}:{seen[node.id].seqno}" for node in reached}
+        positions = {node_name(node): f"{reports[node.id].uuid}:{reports[node.id].seqno}" for node in reached}
         text = f"{node_name(serving[0])} was serving; the others joined it"
         return {"positions": positions, "began": None, "how": text, "uuid": uuid}
     await _stop(ring, reached, status, force=force)  # also those that do not run: their agents may be about to start them again
     states = await _read_positions(ring, reached, status)
     views = await ring.views(reached)  # a stop ends what they knew of their last view
-    seen |= {key: view for key, view in views.items() if isinstance(view, GaleraView)}
+    reports |= {key: view for key, view in views.items() if isinstance(view, GaleraView)}
     positions = {node_name(node): _describe_position(states.get(node.id)) for node in reached}
     known = {
         key: state
         for key, state in states.items()
-        if state is not None and state.known and not _missed_a_restore(ring, seen[key])
+        if state is not None and state.known and not _missed_a_restore(ring, reports[key])
     }
     if not known:
         raise Conflict(
             f"no node of cluster {ring.cluster.name} knows its position:\n{format_table(ring, _describe_positions(states))}",
             remedy=f"Restore a backup: `strongroom cluster restore {ring.cluster.name} --backup ID`.",
         )
-    chosen = _choose(ring, known, first, force)
-    uuid = known[chosen.id].uuid
-    replaced = [node for node in reached if not _can_follow(known.get(node.id), known[chosen.id])]
+    source = _choose(ring, known, first, force)
+    uuid = known[source.id].uuid
+    replaced = [node for node in reached if not _can_follow(known.get(node.id), known[source.id])]
     if len(reached) < len(ring.nodes) and not ring.cluster.is_adopted:
-        await _begin_epoch(ring, [node for node in reached if node not in replaced], seen)
-    if _same_view(ring, seen, known) and first is None:
+        await _begin_epoch(ring, [node for node in reached if node not in replaced], reports)
+    if _same_view(ring, reports, known) and first is None:
         await ring.report("start all nodes", status())
         await call_nodes(ring.nodes, lambda node: ring.agent(node).start_server(node.id, Start(wait=False)))
         for node in ring.nodes:
@@ -101,10 +103,10 @@ async def _bring_up(
             "how": "all nodes had the same last view and formed the cluster again",
             "uuid": uuid,
         }
-    await ring.start(chosen, Start(mode="bootstrap", position=str(known[chosen.id])), uuid, status)
-    await _join(ring, [node for node in reached if node.id != chosen.id], replaced, uuid, status)
-    why = f"{node_name(chosen)} was {'the most advanced' if first is None else 'named'} and bootstrapped"
-    return {"positions": positions, "began": node_name(chosen), "how": why, "uuid": uuid}
+    await ring.start(source, Start(mode="bootstrap", position=str(known[source.id])), uuid, status)
+    await _join(ring, [node for node in reached if node.id != source.id], replaced, uuid, status)
+    why = f"{node_name(source)} was {'the most advanced' if first is None else 'named'} and bootstrapped"
+    return {"positions": positions, "began": node_name(source), "how": why, "uuid": uuid}
 
 
 async def _stop(ring: Ring, nodes: Sequence[Instance], status: Callable[[], str], *, force: bool) -> None:
@@ -118,17 +120,17 @@ async def _stop(ring: Ring, nodes: Sequence[Instance], status: Callable[[], str]
         raise ServerFailed(error.message, remedy=f"{error.remedy} If it hangs, {kill}.".strip()) from error
 
 
-async def _stop_hung(ring: Ring, nodes: Sequence[Instance], seen: dict[str, GaleraView], status: Callable[[], str]) -> None:
+async def _stop_hung(ring: Ring, nodes: Sequence[Instance], reports: dict[str, GaleraView], status: Callable[[], str]) -> None:
     """Stop running nodes that do not answer and do not receive data: they cannot join."""
     for node in nodes:
-        view = seen[node.id]
+        view = reports[node.id]
         if view.running and not (view.answers or view.receiving or view.refuses):
             await _stop(ring, [node], status, force=True)
 
 
-def _find_closed(ring: Ring, seen: dict[str, GaleraView]) -> Conflict | None:
+def _find_closed(ring: Ring, reports: dict[str, GaleraView]) -> Conflict | None:
     """The error for nodes that refuse the login. They may serve; to bootstrap without them would split the cluster."""
-    closed = {key: view for key, view in seen.items() if view.refuses}
+    closed = {key: view for key, view in reports.items() if view.refuses}
     if not closed:
         return None
     return Conflict(
@@ -138,7 +140,7 @@ def _find_closed(ring: Ring, seen: dict[str, GaleraView]) -> Conflict | None:
     )
 
 
-async def _begin_epoch(ring: Ring, nodes: Sequence[Instance], seen: dict[str, GaleraView]) -> None:
+async def _begin_epoch(ring: Ring, nodes: Sequence[Instance], reports: dict[str, GaleraView]) -> None:
     """Give the reachable nodes a new epoch, so that an unreachable node never joins them with its own data later.
 
     Its newer transactions are lost. With the same epoch, Galera would accept it once the others have reached its position.
@@ -154,7 +156,7 @@ async def _begin_epoch(ring: Ring, nodes: Sequence[Instance], seen: dict[str, Ga
             assert cluster is not None
             cluster.epoch = epoch
 
-    epoch = max(await asyncio.to_thread(choose), *(seen[node.id].data_epoch or 0 for node in nodes))
+    epoch = max(await asyncio.to_thread(choose), *(reports[node.id].data_epoch or 0 for node in nodes))
     await call_nodes(nodes, lambda node: ring.agent(node).advance_epoch(node.id, ring.member(node, epoch)))
     await asyncio.to_thread(keep)  # after that: a node with an older epoch than its cluster counts as one that missed a restore
     ring.cluster.epoch = epoch
@@ -206,9 +208,9 @@ async def _wait_settled(ring: Ring, status: Callable[[], str]) -> dict[str, Gale
     patience = SETTLE_PATIENCE
     while True:
         views = await ring.views()
-        seen = [view for view in views.values() if isinstance(view, GaleraView)]
-        is_forming = all(view.running and view.view for view in seen) and len({view.view_id for view in seen}) == 1
-        if patience <= 0 or not is_forming or len(seen) < len(views) or all(view.synced for view in seen):
+        reports = [view for view in views.values() if isinstance(view, GaleraView)]
+        is_forming = all(view.running and view.view for view in reports) and len({view.view_id for view in reports}) == 1
+        if patience <= 0 or not is_forming or len(reports) < len(views) or all(view.synced for view in reports):
             return views
         patience -= LOOK
         await asyncio.sleep(LOOK)
@@ -276,9 +278,9 @@ def _choose(ring: Ring, known: dict[str, GaleraPosition], first: Instance | None
     return first
 
 
-def _same_view(ring: Ring, seen: dict[str, GaleraView], known: dict[str, GaleraPosition]) -> bool:
+def _same_view(ring: Ring, reports: dict[str, GaleraView], known: dict[str, GaleraPosition]) -> bool:
     """Whether the last view of every node was the same primary view of all nodes."""
-    views = [seen[node.id] for node in ring.nodes if node.id in seen and node.id in known]
+    views = [reports[node.id] for node in ring.nodes if node.id in reports and node.id in known]
     return (
         len(views) == len(ring.nodes)
         and len({state.uuid for state in known.values()}) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from strongroom.agent.client import AgentClient
 from strongroom.agent.models import ServerView
@@ -28,6 +30,8 @@ class Agents:
         """Set by the monitor: requests the facts of all hosts and waits a short time for them. Not on the event loop."""
         self.ask_server: Callable[[str, str], None] = _ask_no_server
         """Set by the monitor: asks the agent of a host for the current state of a server. Not on the event loop."""
+        self.perform: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run
+        """Set by the monitor: runs calls of agents on its event loop and returns their result. Not on the event loop."""
         self.on_host: Callable[[str, int | None], None] = ignore_host
         """Set by the engine: called for every host that joins, and with its limit of jobs as soon as that is known."""
 

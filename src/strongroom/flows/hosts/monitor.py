@@ -7,10 +7,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import select
@@ -23,11 +23,12 @@ from strongroom.flows import outcomes
 from strongroom.flows.clusters.fence import fence
 from strongroom.flows.engine import Engine
 from strongroom.flows.hosts.reconcile import call_back, forget_adopted
-from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.site import LOG_ARCHIVES, Site
 from strongroom.flows.steps import record_view
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
 PACE = 1.0
 """Seconds between two queries of an agent that does not answer or has a server that is not in its target state."""
 CALM = 15.0
@@ -40,7 +41,7 @@ HOST_PACE = 0.4
 """Pause between two queries of the facts of a host, as a fraction of ``hosts.silent_after``."""
 ANSWER = 10.0
 """Timeout of a query in seconds."""
-FIRST_LOOK = 2.0
+FIRST_ANSWER = 2.0
 """Seconds for which the start of the service waits for the first response of other hosts."""
 ALONE = 5.0
 """Seconds between two checks whether this is still the only service on its database."""
@@ -55,26 +56,26 @@ class Monitor:
         self._site = site
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
-        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._queries: dict[str, asyncio.Task[None]] = {}
         self._returns: dict[str, asyncio.Task[None]] = {}
         self._fences: dict[str, asyncio.Task[None]] = {}
         self._forgets: dict[str, asyncio.Task[None]] = {}
         self._next_host: dict[str, float] = {}
         self._answers: dict[str, bool] = {}
-        self._next_look: dict[str, float] = {}
+        self._next_query: dict[str, float] = {}
         self._next_servers: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._changes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def look(self) -> None:
+    async def query_hosts(self) -> None:
         """Query every host once, and wait for the embedded one and a short time for the others."""
-        self._begin_looks()
-        embedded = [look for host, look in self._looks.items() if self._site.agents.embedded(host)]
-        others = [look for host, look in self._looks.items() if not self._site.agents.embedded(host)]
+        self._begin_queries()
+        embedded = [query for host, query in self._queries.items() if self._site.agents.embedded(host)]
+        others = [query for host, query in self._queries.items() if not self._site.agents.embedded(host)]
         await asyncio.gather(*embedded)
         if others:
-            await asyncio.wait(others, timeout=FIRST_LOOK)
+            await asyncio.wait(others, timeout=FIRST_ANSWER)
 
     def start(self) -> None:
         """Start to query the hosts in the background. The engine must be running."""
@@ -82,6 +83,7 @@ class Monitor:
         self._task = asyncio.create_task(self._run())
         self._site.agents.ask = self.ask_hosts
         self._site.agents.ask_server = self.ask_server
+        self._site.agents.perform = self.perform
 
     def ask_hosts(self) -> None:
         """Query the facts of all hosts, and wait a short time for them. Not from the thread of the event loop."""
@@ -93,6 +95,11 @@ class Monitor:
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._ask_server(host, server), self._loop).result()
 
+    def perform(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run calls of agents on the event loop, and return their result. Not from the thread of the event loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
     async def _ask_server(self, host: str, server: str) -> None:
         try:
             async with asyncio.timeout(ANSWER):
@@ -103,11 +110,11 @@ class Monitor:
 
     async def _ask_all(self) -> None:
         self._next_host.clear()
-        looks = [asyncio.create_task(self._look(host)) for host in self._site.agents.names]
-        if looks:
-            _, late = await asyncio.wait(looks, timeout=FIRST_LOOK)
-            for look in late:
-                look.cancel()
+        queries = [asyncio.create_task(self._query(host)) for host in self._site.agents.names]
+        if queries:
+            _, late = await asyncio.wait(queries, timeout=FIRST_ANSWER)
+            for query in late:
+                query.cancel()
 
     def wake(self) -> None:
         """Query the embedded agent now: something has changed there. From any thread."""
@@ -119,12 +126,12 @@ class Monitor:
         self._changes += 1
         for host in self._site.agents.names:
             if self._site.agents.embedded(host):
-                self._next_look[host] = self._next_servers[host] = 0.0
+                self._next_query[host] = self._next_servers[host] = 0.0
         self._wake.set()
 
     async def stop(self) -> None:
         """End all tasks."""
-        groups = (self._looks, self._returns, self._fences, self._forgets)
+        groups = (self._queries, self._returns, self._fences, self._forgets)
         tasks = [*(task for group in groups for task in group.values()), *([self._task] if self._task else [])]
         for task in tasks:
             task.cancel()
@@ -134,7 +141,7 @@ class Monitor:
         next_alone = time.monotonic()
         while True:
             try:
-                self._begin_looks()
+                self._begin_queries()
                 if time.monotonic() >= next_alone:
                     next_alone = time.monotonic() + ALONE
                     if not await asyncio.to_thread(self._engine.stay_alone):
@@ -150,17 +157,17 @@ class Monitor:
 
     def _pause(self) -> float:
         """Seconds until the next query is due."""
-        due = [self._next_look.get(host, 0.0) for host in self._site.agents.names if not self._is_looking(host)]
+        due = [self._next_query.get(host, 0.0) for host in self._site.agents.names if not self._is_queried(host)]
         return max(0.02, min(PACE, min(due, default=inf) - time.monotonic()))
 
-    def _is_looking(self, host: str) -> bool:
-        return host in self._looks and not self._looks[host].done()
+    def _is_queried(self, host: str) -> bool:
+        return host in self._queries and not self._queries[host].done()
 
-    def _begin_looks(self) -> None:
+    def _begin_queries(self) -> None:
         for host in self._site.agents.names:
-            if not self._is_looking(host) and time.monotonic() >= self._next_look.get(host, 0.0):
-                self._next_look[host] = time.monotonic() + PACE
-                self._looks[host] = asyncio.create_task(self._look(host))
+            if not self._is_queried(host) and time.monotonic() >= self._next_query.get(host, 0.0):
+                self._next_query[host] = time.monotonic() + PACE
+                self._queries[host] = asyncio.create_task(self._query(host))
 
     def _note_pace(self, host: str, servers: Sequence[ServerView] | None, changes: int) -> None:
         """Postpone the next query of the host if all its servers are settled, or were so and are not queried yet (None)."""
@@ -171,13 +178,15 @@ class Monitor:
             self._next_servers[host] = time.monotonic() + CALM_SERVERS
         silent_after = self._site.settings.hosts.silent_after
         calm = min(CALM, HOST_PACE * silent_after) if embedded else min(5.0, REMOTE_PACE * silent_after)
-        self._next_look[host] = max(self._next_look.get(host, 0.0), time.monotonic() + calm)
+        self._next_query[host] = max(self._next_query.get(host, 0.0), time.monotonic() + calm)
 
-    async def _look(self, host: str) -> None:
+    async def _query(self, host: str) -> None:
         try:
             answers = await self._ask(host)
             if answers != self._answers.get(host, True):
                 self._note_change(host, answers)
+            if answers and not self._answers.get(host, False):
+                self._site.alarm.wake(LOG_ARCHIVES)  # its agent may have forgotten the options of duties
             if answers and (not self._answers.get(host, False) or self._is_unsettled(host)):
                 self._returns[host] = asyncio.create_task(call_back(self._site, host))
             self._answers[host] = answers
@@ -254,7 +263,7 @@ class Monitor:
                     instance.seen = now()
                     is_up = is_up or (instance.state == "running" and before != "running")
         if is_up:
-            self._site.alarm.wake(SCHEDULES)
+            self._site.follow_policies()
 
     def _note_unknown(self, host: str, unknown: list[ServerView]) -> None:
         before = {view.id for view in self._site.agents.unknown.get(host, [])}

@@ -19,8 +19,9 @@ from strongroom.flows.hosts.placement import DEFAULT_VOLUME, INITIAL_DISK, Need,
 from strongroom.flows.hosts.versions import version_id
 from strongroom.flows.jobs import new_job
 from strongroom.flows.kind import JobKind
-from strongroom.flows.kinds.restore import order_restore, swap
+from strongroom.flows.kinds.restore import describe_use, order_restore, swap
 from strongroom.flows.records import check_name
+from strongroom.flows.recovery.decision import Recovery, record_recovery, take_older_base
 from strongroom.flows.site import Site
 from strongroom.flows.steps import define, load_instance, work
 
@@ -37,6 +38,7 @@ def request_instance(
     version: str | None = None,
     version_number: str | None = None,
     backup: str | None = None,
+    recovery: Recovery | None = None,
     databases: Sequence[DatabaseSpec] = (),
     users: Sequence[UserSpec] = (),
     adopt: ServerDefinition | None = None,
@@ -47,6 +49,7 @@ def request_instance(
     """Create an instance: empty, from a backup, or by adopting a running server. Only the name is required.
 
     ``host``: by default the host with the most free capacity. ``tablespaces``: directories for the tablespaces of the backup.
+    ``recovery``: to which moment after ``backup``, its first base, the instance is restored.
 
     Raises InvalidRequest, NotFound, Conflict, TooLarge, QuotaExceeded.
     """
@@ -115,6 +118,7 @@ def request_instance(
             backup=source,
             adopt=adopt.model_dump(mode="json") if adopt else None,
             tablespaces=dict(tablespaces) if tablespaces else None,
+            **(describe_use(session, source, recovery) if source is not None else {}),
         )
         if databases or users:
             site.secrets.put(
@@ -163,4 +167,6 @@ CREATE = JobKind(
     has_task=True,
     failed_task="ERROR",
     clears_fault=True,
+    retry=take_older_base,
+    settle=record_recovery,
 )

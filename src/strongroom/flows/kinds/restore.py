@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -14,6 +15,7 @@ from strongroom.flows.backups.sources import require_source, target_of
 from strongroom.flows.hosts.placement import GB, volume_for
 from strongroom.flows.jobs import new_job, refuse_if_busy, refuse_if_node
 from strongroom.flows.kind import JobKind
+from strongroom.flows.recovery.decision import PARAMETER, Recovery, dump_recovery, make_replay, record_recovery, take_older_base
 from strongroom.flows.site import Site
 from strongroom.flows.status import move_instance
 from strongroom.flows.steps import backup_of, instance_of, load_instance, record_view, work
@@ -37,6 +39,7 @@ def order_restore(site: Site, session: Session, job: Job) -> JobRequest:
         in_place=job.kind == RESTORE.name or bool(job.params.get("in_place")),
         isolated=is_isolated(backup, instance),
         tablespaces=job.params.get("tablespaces") or {},
+        replay=make_replay(job, site.stores.spec_holding(backup)),
     )
     return JobRequest(server=instance.id, job=request)
 
@@ -79,8 +82,11 @@ async def drop_prepared(site: Site, job_id: str) -> None:
         return  # there was no attempt
 
 
-def request_restore(site: Site, project: str, instance: str, backup: str) -> Job:
-    """Restore ``backup`` in place; the previous data is kept. Raises NotFound, Conflict, InvalidRequest, Busy."""
+def request_restore(site: Site, project: str, instance: str, backup: str, recovery: Recovery | None = None) -> Job:
+    """Restore ``backup`` in place; the previous data is kept. With ``recovery``, to a moment after the backup, its first base.
+
+    Raises NotFound, Conflict, InvalidRequest, Busy.
+    """
     require_source(site, project, backup)
     with site.catalog.write() as session:
         row = find_instance(session, project, instance)
@@ -92,9 +98,18 @@ def request_restore(site: Site, project: str, instance: str, backup: str) -> Job
         if not row.is_adopted:  # the volume of an adopted server has no limit
             volume_for(source, row.volume_size)
         move_instance(row, "RESTORE")
-        job = new_job(session, project, "restore", instance=row, backup=source, chain=[b.id for b in chain_of(session, source)])
+        job = new_job(session, project, "restore", instance=row, backup=source, **describe_use(session, source, recovery))
     site.start(job)
     return job
+
+
+def describe_use(session: Session, source: Backup, recovery: Recovery | None) -> dict[str, Any]:
+    """The parameters of a job that restores the backup: what it may read, so that it is not removed; and to which moment."""
+    if recovery is None:
+        return {"chain": [link.id for link in chain_of(session, source)]}
+    bases = [find_backup(session, source.project, base.backup) for base in recovery.bases]
+    used = {link.id for base in bases for link in chain_of(session, base)}
+    return {"chain": sorted(used), PARAMETER: dump_recovery(recovery)}
 
 
 def require_same_version(source: Backup, instance: Instance) -> None:
@@ -116,6 +131,8 @@ RESTORE = JobKind(
     order=order_restore,
     has_task=True,
     clears_fault=True,
+    retry=take_older_base,
+    settle=record_recovery,
 )
 PREPARE = JobKind(
     name="prepare",

@@ -20,6 +20,7 @@ from strongroom.flows.kinds.deletion import refuse_deletion, waits_for_sweep
 from strongroom.flows.records import refuse_if_protected
 from strongroom.flows.retention.marks import grace_of
 from strongroom.flows.site import Site
+from strongroom.protection.clock import format_second
 
 
 class _Model(BaseModel):
@@ -170,7 +171,7 @@ def plan_delete_backup(site: Site, project: str, backup: str, *, cascade: bool, 
             old_bytes=0,
             nodes=[],
             backups=[_deleted(link) for link in deleted],
-            sweep_at=(now() + grace_of(site)).isoformat(timespec="seconds").replace("+00:00", "Z") if waits else None,
+            sweep_at=format_second(now() + grace_of(site)) if waits else None,
             jobs=[],
             **_kept(kept),
         )

@@ -23,14 +23,17 @@ _LONGEST_NAME = 200
 
 
 def begin_attempt(
-    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime
+    session: Session, site: Site, run: PolicyRun, database: Database, policy: Policy, at: datetime, *, why: str = ""
 ) -> tuple[Backup, Job]:
-    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request."""
+    """Add the backup and job of the run's next attempt, in the caller's transaction. Raises the errors of such a request.
+
+    ``why``: why it begins although no schedule demands it.
+    """
     incremental = run.kind == "incremental"
     is_first = incremental and isinstance(database, Cluster) and newest_backup(session, database) is None
     options = BackupOptions(
         name=_name_backup(database, run),
-        description=f"policy {policy.name}",
+        description=f"policy {policy.name}: {why}" if why else f"policy {policy.name}",
         incremental=incremental and not is_first,
         limit=limit_chain(policy.spec, at),
         scheduled=Scheduled(run.id, make_job_id(run.id, run.attempts + 1), policy.name),

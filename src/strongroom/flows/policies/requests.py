@@ -21,7 +21,7 @@ from strongroom.flows.policies.coverage import drop_due_runs, restart_schedules
 from strongroom.flows.policies.ends import find_database, remove_schedule
 from strongroom.flows.policies.runs import new_run
 from strongroom.flows.records import check_name
-from strongroom.flows.site import SCHEDULES, Site
+from strongroom.flows.site import Site
 from strongroom.identity import asker
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.runs import Kind
@@ -53,13 +53,15 @@ def update_policy(site: Site, project: str, ref: str, changes: Mapping[str, Any]
         _refuse_if_declared(policy)
         spec = PolicySpec.model_validate({**policy.document, **changes})
         require_store(site, spec)
+        before = (policy.name, policy.document)
         if name is not None and name != policy.name:
             check_name(name, "policy")
             _require_free(session, project, name)
             policy.name = name
         change_settings(session, policy, spec)
-        _note_change(policy)
-    site.alarm.wake(SCHEDULES)
+        if before != (policy.name, policy.document):  # a change delays removals, so the same settings again are none
+            _note_change(policy)
+    site.follow_policies()
     return policy
 
 
@@ -91,7 +93,7 @@ def delete_policy(site: Site, project: str, ref: str) -> None:
         for schedule in session.scalars(select(Schedule).where(Schedule.policy_id == policy.id)):
             remove_schedule(session, schedule)
         session.delete(policy)
-    site.alarm.wake(SCHEDULES)
+    site.follow_policies()
 
 
 def attach_policy(site: Site, project: str, ref: str, databases: Sequence[str], *, whole_project: bool = False) -> Policy:
@@ -110,7 +112,7 @@ def attach_policy(site: Site, project: str, ref: str, databases: Sequence[str], 
                 session.merge(
                     Attachment(project=project, database_id=key, policy_id=policy.id, created=now(), created_by=asker.get()[:255])
                 )
-    site.alarm.wake(SCHEDULES)
+    site.follow_policies()
     return policy
 
 
@@ -131,7 +133,7 @@ def detach_policy(site: Site, project: str, ref: str, databases: Sequence[str], 
                     remedy=f"`strongroom policy show {policy.name}` shows to what it is attached.",
                 )
             detach(session, row)
-    site.alarm.wake(SCHEDULES)
+    site.follow_policies()
     return policy
 
 
@@ -167,7 +169,7 @@ def resume_policy(site: Site, project: str, ref: str) -> Policy:
         policy.paused = policy.paused_until = None
         policy.paused_by = policy.paused_reason = ""
         _note_change(policy)
-    site.alarm.wake(SCHEDULES)
+    site.follow_policies()
     return policy
 
 
@@ -192,8 +194,8 @@ def run_policy(site: Site, project: str, ref: str, database: str, kind: Kind | N
                 f"{other} applies to {row.name}, not policy {policy.name}",
                 remedy=f"Attach it: `strongroom policy attach {policy.name} {row.name}`.",
             )
-        chosen = kind or ("incremental" if policy.spec.incremental else "full")
-        run = new_run(policy, row, moment, chosen, by_hand=True)
+        run_kind = kind or ("incremental" if policy.spec.incremental else "full")
+        run = new_run(policy, row, moment, run_kind, by_hand=True)
         run.id = str(uuid.uuid4())  # another request is another run
         _, job = begin_attempt(session, site, run, row, policy, moment)
         session.add(run)
@@ -240,11 +242,18 @@ def describe_type(row: Database) -> str:
 
 
 def require_store(site: Site, spec: PolicySpec) -> None:
-    """Raise Unsupported if the service cannot use the store without a user, and the policy has schedules."""
-    if site.settings.storage.by_token and (spec.full or spec.incremental):
+    """Raise Unsupported if the service cannot use the store without a user, and the policy has schedules or a log archive."""
+    if not site.settings.storage.by_token:
+        return
+    if spec.full or spec.incremental:
         raise Unsupported(
             "the service can use the store only on behalf of a user, so it cannot take backups on a schedule",
             remedy='Set storage.auth = "service", or leave the schedules out.',
+        )
+    if spec.log_archive:
+        raise Unsupported(
+            "the service can use the store only on behalf of a user, whose token ends, so it cannot archive logs",
+            remedy='Set storage.auth = "service", or leave the log archive out.',
         )
 
 

@@ -1,1 +1,1 @@
-"""What is kept and what is removed: holds, marks, decisions by the rules, the sweep, how well each database is protected."""
+"""Decides which backups are kept and which are removed: holds, marks, rules, brakes, the sweep; and the status of databases."""

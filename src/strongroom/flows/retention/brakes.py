@@ -1,4 +1,4 @@
-"""Brakes: retention of a database waits for the confirmation of a person. When in doubt, nothing is removed."""
+"""Brakes: reasons why retention of a database waits for a confirmation. When in doubt, nothing is removed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Brake:
     """clock, shrink or mass."""
     message: str
     what: str
-    """What a person confirms: differs when there is something else to confirm."""
+    """What is confirmed. It changes when there is something else to confirm."""
 
     @property
     def code(self) -> str:
-        """What ``retention confirm`` names, so that nobody confirms what he has not seen."""
+        """The code that ``retention confirm`` sends, so that users confirm only what they were shown."""
         return hashlib.sha256(f"{self.kind} {self.what}".encode()).hexdigest()[:12]
 
 
@@ -57,22 +57,22 @@ def find_brake(session: Session, holdings: Holdings, history: History, due: Coll
 
 @dataclass(frozen=True, slots=True)
 class _Shrunken:
-    """Full backups that are suspiciously small, one after the other."""
+    """Consecutive full backups that are suspiciously small."""
 
     first: str
-    """Id of the first of them. Who confirms it vouches for the size from then on."""
+    """Id of the first of them. A confirmation of it accepts the size from then on."""
     newest: str
     before: str
     """Names of the newest of them, and of the last full of the usual size."""
 
 
 def _find_shrunken_full(session: Session, holdings: Holdings) -> _Shrunken | None:
-    """Whether the newest full is suspiciously small, and nobody has confirmed the size or verified a full of it.
+    """The newest full and those before it, if they are suspiciously small and none of them was confirmed or verified.
 
-    Each full is compared with the last one that was not suspicious, not with the one before: a second small full proves nothing.
-    Fulls that were removed count too: the one that was confirmed or verified may be gone.
+    Each full is compared with the last one that was not suspicious, because a second small full proves nothing.
+    Removed fulls count, too: the one that was confirmed or verified may have been removed.
     """
-    own = [b for b in holdings.judged if b.kind == "full" and b.status == "COMPLETED" and b.source is None]
+    own = [b for b in holdings.candidates if b.kind == "full" and b.status == "COMPLETED" and b.source is None]
     newest = max(own, key=lambda backup: backup.finished or backup.created, default=None)
     if holdings.database is None or newest is None:
         return None
@@ -92,17 +92,17 @@ def _find_shrunken_full(session: Session, holdings: Holdings) -> _Shrunken | Non
 
 @dataclass(frozen=True, slots=True)
 class _Full:
-    """What the size of a full backup says."""
+    """The size of a full backup."""
 
     id: str
     name: str
     size: int
-    """Bytes before compression, which is the same whatever the codec is."""
+    """Bytes before compression, which do not depend on the codec."""
     is_verified: bool
 
 
 def _list_fulls(session: Session, database_id: str) -> list[_Full]:
-    """The full backups of the database, oldest first, also those that were removed."""
+    """The full backups of the database, oldest first, including removed ones."""
     at = func.coalesce(Backup.finished, Backup.created)
     columns = (Backup.id, Backup.name, func.coalesce(Backup.raw_size, Backup.stored_size, 0), Backup.verified)
     fulls = (belongs_to(database_id), Backup.kind == "full", Backup.source.is_(None), Backup.status.not_in(_UNFINISHED))

@@ -1,4 +1,4 @@
-"""Reads which backups the stores contain, since the catalog's rows prove nothing."""
+"""Reads which backups the stores contain: rows of the catalog are no proof."""
 
 from __future__ import annotations
 

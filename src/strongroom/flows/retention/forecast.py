@@ -9,14 +9,15 @@ from itertools import islice
 
 from strongroom.errors import InvalidRequest
 from strongroom.protection.backups import History, KnownBackup
+from strongroom.protection.logs import find_demanded_start
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.retention import Decision, decide
 from strongroom.protection.runs import Plan
 
 MOST_RUNS = 5000
 """A simulation adds at most this many backups."""
-LOOKS_AHEAD = 500
-"""Number of future runs that are simulated to find the end of a backup."""
+FORESEEN_RUNS = 500
+"""Number of future runs that are simulated to find out when a backup expires."""
 EXPECTED = "run of "
 """Ids of backups that do not exist yet begin with this."""
 
@@ -26,7 +27,7 @@ def expect_backups(history: History, spec: PolicySpec, plan: Plan, after: dateti
     good = [backup for backup in history.backups if history.is_good(backup)]
     newest = max(good, key=lambda backup: backup.point, default=None)
     length = len(history.list_chain(newest)) if newest is not None else 0
-    limit = spec.max_chain or LOOKS_AHEAD
+    limit = spec.max_chain or FORESEEN_RUNS
     parent = newest.id if newest is not None else None
     at = after
     while (upcoming := plan.next_after(at)) is not None:
@@ -57,14 +58,15 @@ def find_ends(history: History, spec: PolicySpec, plan: Plan, now: datetime, hol
     A new backup can make an existing one expire but cannot make it be kept again, so the run at which it expires is found by
     bisection.
     """
-    future = list(islice(expect_backups(history, spec, plan, now), LOOKS_AHEAD))
+    future = list(islice(expect_backups(history, spec, plan, now), FORESEEN_RUNS))
     known: dict[int, dict[str, Decision]] = {}
 
     def is_gone(backup_id: str, runs: int) -> bool:
         if runs not in known:
             at = future[runs - 1].point if runs else now
             added = History([*history.backups, *future[:runs]])
-            known[runs] = decide(added, spec.rules, zone=spec.time_zone, now=at, holds=holds)
+            start = find_demanded_start(added, spec, at)
+            known[runs] = decide(added, spec.rules, zone=spec.time_zone, now=at, holds=holds, window_start=start)
         return not known[runs][backup_id].is_kept
 
     ends: dict[str, datetime] = {}

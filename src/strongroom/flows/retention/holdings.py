@@ -1,4 +1,4 @@
-"""The backups of one database as the rules see them, and what the rules decide."""
+"""The backups of one database with everything that a decision about them depends on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from strongroom.flows.backups.verification import level_of
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.holds import list_holds
 from strongroom.protection.backups import History, KnownBackup, State
+from strongroom.protection.logs import find_demanded_start
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.retention import FUTURE, Decision, decide
 
@@ -39,60 +40,63 @@ _COLUMNS = (
     Backup.started,
     Backup.finished,
 )
-"""What the rules rest on. Rows of these take a fifth of the time and memory of whole backups; each time costs a conversion."""
+"""The columns that decisions need. Reading only these takes a fifth of the time and memory of reading whole backups."""
 _LATE = timedelta(minutes=5)
-"""Beyond the spread: a run that began later is named by its start, not by its nominal time."""
+"""Added to the spread. A backup that was requested later belongs to the day of its start, not to that of its nominal time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the catalog knows of the backups of one database."""
+    """What the catalog contains about the backups of one database."""
 
     database: Database | None
-    """None: nobody knows it any more."""
+    """None: the catalog does not contain it."""
     policy: Policy | None
     policy_since: datetime
     """When this policy was attached or last changed."""
     backups: tuple[Backup, ...]
-    """Those that exist, with those that are being deleted."""
+    """All that exist, including those that are being deleted."""
     marks: dict[str, Expiration]
     holds: frozenset[str]
     registered: frozenset[str]
-    """Those whose artifact another backup refers to: the rules keep them, a person may delete them."""
+    """Ids of backups to whose artifact a registered backup refers. The rules keep them; a user may delete them."""
     in_use: frozenset[str]
-    """Those that a running job writes or reads."""
+    """Ids of backups that a running job writes or reads."""
     served: int
     """How many seconds the service has run."""
     nominal: dict[str, datetime]
-    """Nominal times of the runs that took them."""
+    """Nominal times of the runs that took the backups, by id."""
 
     @property
-    def judged(self) -> list[Backup]:
-        """Those that the rules are applied to: not those that are being deleted, or that a person has deleted."""
+    def candidates(self) -> list[Backup]:
+        """The backups to which the rules apply: all but those that are being deleted or that a user has deleted."""
         return [backup for backup in self.backups if backup.status not in GOING and not backup.trashed]
 
     def to_history(self, present: Collection[str] | None) -> History:
-        """The backups as the rules see them. ``present``: ids of those whose manifest was found; None: they were not looked for.
+        """The candidates in the form that the rules need.
 
-        A failed backup with a manifest is left out: nobody knows yet whether it is complete.
+        ``present``: ids of the backups whose manifest is in the store; None: that was not checked. A failed backup with a
+        manifest is omitted, because it is not known yet whether it is complete.
         """
         known = [
             describe_backup(backup, present, self.nominal)
-            for backup in self.judged
+            for backup in self.candidates
             if not (backup.status == "FAILED" and present is not None and backup.id in present)
         ]
         return History(known)
 
     def decide(self, history: History, at: datetime, spec: PolicySpec) -> dict[str, Decision]:
-        """What the rules of the policy make of them. Jobs that read a backup stop its removal, not its mark."""
-        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=self.holds | self.registered)
+        """What the rules of the policy decide for each candidate. A job that reads a backup delays its removal, not its mark."""
+        start = find_demanded_start(history, spec, at)
+        holds = self.holds | self.registered
+        return decide(history, spec.rules, zone=spec.time_zone, now=at, holds=holds, window_start=start)
 
 
 def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Mapping[str, datetime]) -> KnownBackup:
-    """A backup as the rules see it. ``nominal``: nominal times of the runs that took backups."""
+    """The backup in the form that the rules need. ``nominal``: nominal times of the runs that took backups, by id."""
     begin = backup.started or backup.created
     point = backup.finished or begin
-    if backup.created - begin > FUTURE:  # the clock of its host was behind: a backup does not begin before it is requested
+    if backup.created - begin > FUTURE:  # the clock of its host is behind, because no backup begins before it is requested
         begin, point = backup.created, max(point, backup.created)
     is_own = backup.source is None and backup.status != "RESTORED"
     state = State.STORED
@@ -117,16 +121,16 @@ def describe_backup(backup: Backup, present: Collection[str] | None, nominal: Ma
 
 
 def belongs_to(database_id: str) -> ColumnElement[bool]:
-    """Whether a backup is of this instance or cluster."""
+    """The condition for backups of this instance or cluster."""
     return or_(Backup.cluster_id == database_id, (Backup.instance_id == database_id) & Backup.cluster_id.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the catalog knows for all databases together."""
+    """Facts about the backups of all databases."""
 
     held: frozenset[str]
-    """Backups that people hold."""
+    """Ids of backups that users hold."""
     registered: frozenset[str]
     in_use: frozenset[str]
     served: int
@@ -134,15 +138,15 @@ class Shared:
 
 
 def load_shared(session: Session) -> Shared:
-    """Read it."""
+    """Read these facts."""
     registered = find_registered(session)
-    used = list_used(session)
+    used = list_backups_in_use(session)
     used |= {registered[key] for key in used if key in registered}
     return Shared(frozenset(list_holds(session)), frozenset(registered.values()), used, read_served(session))
 
 
 def load_holdings(session: Session, database_id: str) -> Holdings:
-    """What the catalog knows of the backups of an instance or a cluster."""
+    """The holdings of an instance or a cluster."""
     own = select(Backup).where(belongs_to(database_id), Backup.deleted.is_(None))
     existing = own.order_by(Backup.created, Backup.id).options(*_UNUSED)
     backups = {database_id: list(session.scalars(existing))}
@@ -150,7 +154,7 @@ def load_holdings(session: Session, database_id: str) -> Holdings:
 
 
 def load_many_holdings(session: Session, database_ids: Sequence[str], shared: Shared) -> dict[str, Holdings]:
-    """The same for many databases, by id, with only what decisions rest on: the backups are rows of ``_COLUMNS``, in no order."""
+    """The holdings of many databases, by id. Their backups are rows with only ``_COLUMNS``, in no order."""
     existing = select(*_COLUMNS).where(Backup.deleted.is_(None))
     backups: dict[str, list[Backup]] = {key: [] for key in database_ids}
     for row in session.execute(existing.where(Backup.instance_id.in_(database_ids), Backup.cluster_id.is_(None))):
@@ -163,7 +167,7 @@ def load_many_holdings(session: Session, database_ids: Sequence[str], shared: Sh
 def _make_all(
     session: Session, database_ids: Sequence[str], backups: Mapping[str, Sequence[Backup]], shared: Shared
 ) -> dict[str, Holdings]:
-    """The holdings with these backups: some queries for all of them."""
+    """The holdings with these backups. The number of queries does not depend on the number of databases."""
     databases: dict[str, Database] = {}
     databases |= {row.id: row for row in session.scalars(select(Cluster).where(Cluster.id.in_(database_ids)))}
     databases |= {row.id: row for row in session.scalars(select(Instance).where(Instance.id.in_(database_ids)))}
@@ -191,8 +195,8 @@ def _make_all(
     return found
 
 
-def of_nobody(backups: tuple[Backup, ...], marks: dict[str, Expiration], shared: Shared) -> Holdings:
-    """Backups that belong to no database: others wrote them."""
+def make_imported_holdings(backups: tuple[Backup, ...], marks: dict[str, Expiration], shared: Shared) -> Holdings:
+    """The holdings of imported backups, which belong to no database."""
     return Holdings(
         database=None,
         policy=None,
@@ -208,9 +212,9 @@ def of_nobody(backups: tuple[Backup, ...], marks: dict[str, Expiration], shared:
 
 
 def find_last_policy(attachments: Attachments, database: Database | None) -> tuple[Policy | None, datetime]:
-    """The policy of a database, and since when it is what it is; of a deleted database, the policy that it had then.
+    """The policy of a database, and when it was attached or last changed; for a deleted database, the policy that it had then.
 
-    None where that is not certain.
+    None if that policy is not known for certain.
     """
     policy = attachments.policy_of(database) if database else None
     if database is None or policy is None:
@@ -221,8 +225,8 @@ def find_last_policy(attachments: Attachments, database: Database | None) -> tup
     return policy, max(policy.updated, since)
 
 
-def list_used(session: Session) -> frozenset[str]:
-    """Ids of the backups that jobs, or restores of clusters that were cut off, write or read."""
+def list_backups_in_use(session: Session) -> frozenset[str]:
+    """Ids of the backups that unfinished jobs, or interrupted restores of clusters, write or read."""
     used: set[str] = set()
     for job in unfinished_jobs(session):
         used |= {job.backup_id} if job.backup_id else set()
@@ -232,7 +236,7 @@ def list_used(session: Session) -> frozenset[str]:
 
 
 def _find_due_times(session: Session, database_ids: Sequence[str]) -> dict[str, dict[str, datetime]]:
-    """The due time of each backup that a schedule took, by database."""
+    """The nominal time of each scheduled backup, by database and backup."""
     found: dict[str, dict[str, datetime]] = {}
     runs = select(PolicyRun.database_id, PolicyRun.backup_id, PolicyRun.nominal).where(
         PolicyRun.database_id.in_(database_ids), PolicyRun.by_hand.is_(False), PolicyRun.backup_id.is_not(None)
@@ -243,6 +247,6 @@ def _find_due_times(session: Session, database_ids: Sequence[str]) -> dict[str, 
 
 
 def _find_nominal_times(backups: Collection[Backup], due: Mapping[str, datetime], spread: timedelta) -> dict[str, datetime]:
-    """The nominal time of each backup that a schedule took in time."""
+    """The nominal time of each scheduled backup that was requested in time."""
     latest = spread + _LATE
     return {b.id: due[b.id] for b in backups if b.id in due and timedelta(0) <= b.created - due[b.id] <= latest}

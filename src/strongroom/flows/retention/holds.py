@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from strongroom.catalog import Backup, Hold, now
 from strongroom.errors import Protected
 from strongroom.flows.retention.marks import database_of
+from strongroom.protection.clock import format_second
 
 SOON = timedelta(days=7)
 """A hold that ends within this time is shown: afterwards the rules decide about the backup."""
@@ -44,7 +45,7 @@ def list_ending_holds(session: Session, database_id: str | None = None) -> dict[
     found: dict[str, list[EndingHold]] = {}
     for hold, backup in session.execute(query):
         assert hold.until is not None
-        until = hold.until.isoformat(timespec="seconds").replace("+00:00", "Z")
+        until = format_second(hold.until)
         ending = EndingHold(backup_id=backup.id, backup=backup.name, until=until, reason=hold.reason)
         found.setdefault(database_of(backup), []).append(ending)
     return found

@@ -23,7 +23,7 @@ _MARKS = select(Expiration).where(Expiration.backup_id.in_(bindparam("ids", expa
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why backups are marked."""
+    """Why backups are marked, and who is responsible."""
 
     reason: str
     by_person: bool

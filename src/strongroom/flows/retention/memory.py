@@ -1,4 +1,4 @@
-"""What the service remembers about stores and its last check. In memory: after a start, everything is checked again."""
+"""What the service remembers about the stores and the last check. Only in memory: after a start, everything is checked again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Place = tuple[str, str]
 
 @dataclass(slots=True)
 class StoreFacts:
-    """What all stores contained when they were last read."""
+    """The content of all stores when they were last read."""
 
     read: dict[Place, datetime] = field(default_factory=dict)
     """When each container was last listed completely."""
@@ -40,15 +40,16 @@ class Measured:
 
 @dataclass(slots=True)
 class Watch:
-    """The last check of retention, and the content of the stores."""
+    """The last check of retention and the content of the stores."""
 
     facts: StoreFacts = field(default_factory=StoreFacts)
-    looked: datetime | None = None
+    checked: datetime | None = None
+    """When changed databases were last checked."""
     everything: datetime | None = None
     """When all databases were last checked."""
     jump: str = ""
     """Why the clock cannot be trusted; empty if it can be."""
     ticked: Reading | None = None
-    """The clocks at the last check, to count the time in which the service runs."""
+    """The clocks at the last check. The time since then counts as time in which the service ran."""
     measured: Measured | None = None
     """The measures of all databases when their incidents were last noted."""

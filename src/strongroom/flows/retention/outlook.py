@@ -1,4 +1,4 @@
-"""What retention does with each backup of a database, now or at another time, under its policy or under another."""
+"""What retention does with each backup of a database: now or at a later time, under its own policy or another one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from strongroom.flows.retention.turn import describe_rules, find_change, find_du
 from strongroom.flows.site import Site
 from strongroom.identity import asker
 from strongroom.protection.backups import History
+from strongroom.protection.clock import format_second
 from strongroom.protection.policy import PolicySpec
 
 RETENTION = "retention"
@@ -37,8 +38,8 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Fate(_Model):
-    """What becomes of one backup."""
+class BackupOutlook(_Model):
+    """What retention does with one backup."""
 
     id: str
     name: str
@@ -48,19 +49,19 @@ class Fate(_Model):
     status: str
     stored_size: int
     kept: bool
-    reasons: list[str] = Field(description="Why it is kept, the strongest first; otherwise why it goes.")
+    reasons: list[str] = Field(description="Why it is kept, the strongest reason first; otherwise why it expires.")
     until: str | None = Field(
-        description="When it expires if all runs succeed; null if that is not foreseeable, or if it is expired already."
+        description="When it expires if all runs succeed; null if that cannot be foreseen, or if it has expired already."
     )
     sweep_at: str | None = Field(description="It is not removed from the store before this time; null: it is not marked.")
 
 
 class Waiting(_Model):
-    """Why retention of the database waits for a person."""
+    """Why retention of the database waits for a confirmation."""
 
     brake: str = Field(description="clock, shrink or mass.")
     message: str
-    code: str = Field(description="What a confirmation has to name. It differs when there is something else to confirm.")
+    code: str = Field(description="A confirmation must contain it. It changes when there is something else to confirm.")
 
 
 class Outlook(_Model):
@@ -71,20 +72,21 @@ class Outlook(_Model):
     policy: str | None
     rules: str = Field(description="The rules of the policy.")
     at: str
-    simulated: bool = Field(description="For another time or policy: nothing of it happens.")
+    simulated: bool = Field(description="It is computed for another time or policy; nothing is changed.")
     waiting: Waiting | None
     ending_holds: list[EndingHold] = Field(description="Holds that end within 7 days.")
     kept: int
     expired: int
-    expired_bytes: int = Field(description="Bytes in the store of those that expire.")
-    lost: list[str] = Field(description="Moments that could then no longer be restored.")
-    backups: list[Fate] = Field(description="Newest first.")
+    expired_bytes: int = Field(description="Bytes in the store of the expired backups.")
+    lost: list[str] = Field(description="Moments that can no longer be restored then.")
+    backups: list[BackupOutlook] = Field(description="Newest first.")
 
 
 def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = None, policy: str | None = None) -> Outlook:
-    """What retention decides for each backup. ``at``: at this time, after the runs until then; ``policy``: under another policy.
+    """What retention decides for each backup. Nothing is changed.
 
-    Changes nothing. Raises NotFound, Conflict, InvalidRequest.
+    ``at``: simulate this time and the runs until then. ``policy``: simulate this policy.
+    Raises NotFound, Conflict, InvalidRequest.
     """
     moment = now()
     if at is not None and at < moment:
@@ -98,24 +100,29 @@ def show_retention(site: Site, project: str, ref: str, *, at: datetime | None = 
         waiting = None if at or policy else find_waiting(session, site, holdings)
         ending = list_ending_holds(session, database.id).get(database.id, [])
     if applied is None:
-        return _describe(
-            holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.judged}, {}, waiting, ending
+        return _make_outlook(
+            holdings, database, None, moment, {b.id: ("no policy applies",) for b in holdings.candidates}, {}, waiting, ending
         )
     spec = applied.spec
     later = expect_until(history, spec, applied.plan, moment, at) if at is not None else history
     decisions = holdings.decide(later, at or moment, spec)
     reasons = {key: decision.reasons for key, decision in decisions.items()}
-    reasons |= {b.id: ("failed, and complete in the store: a person decides",) for b in holdings.judged if b.id not in reasons}
+    reasons |= {
+        b.id: ("failed, but complete in the store: never removed automatically",)
+        for b in holdings.candidates
+        if b.id not in reasons
+    }
     ends = find_ends(history, spec, applied.plan, moment, holdings.holds | holdings.registered) if at is None else {}
-    return _describe(
+    return _make_outlook(
         holdings, database, applied, at or moment, reasons, ends, waiting, ending, history=history, simulated=bool(at or policy)
     )
 
 
 def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin: bool) -> Waiting:
-    """Release the brake that ``code`` names. A later or larger list asks again. Returns what was confirmed.
+    """Release the brake with this code. A different list of backups has another code. Returns what was confirmed.
 
-    Raises NotFound, Conflict when nothing or something else waits, Forbidden (only administrators vouch for the clock).
+    Raises NotFound; Conflict if retention does not wait, or waits for something else; Forbidden (only administrators may confirm
+    the clock).
     """
     who = asker.get()[:255] or "unknown user"
     with site.catalog.write() as session:
@@ -143,7 +150,7 @@ def confirm_retention(site: Site, project: str, ref: str, code: str, *, is_admin
 
 
 def find_owner(session: Session, project: str, ref: str) -> Database:
-    """The instance or cluster, also a deleted one by its id. Raises NotFound, Conflict, Unsupported."""
+    """The instance or cluster; a deleted one by its id. Raises NotFound, Conflict, Unsupported."""
     deleted: Database | None = _find_deleted(session, Instance, project, ref) or _find_deleted(session, Cluster, project, ref)
     if deleted is not None:
         return deleted
@@ -158,12 +165,12 @@ def find_owner(session: Session, project: str, ref: str) -> Database:
 
 
 def _find_deleted(session: Session, table: type[Row], project: str, ref: str) -> Row | None:
-    """The deleted row with this id. What others own takes the same queries as what does not exist."""
+    """The deleted row with this id. For rows of other projects, the queries are the same as for rows that do not exist."""
     return session.scalar(select(table).where(table.id == ref, table.project == project, table.deleted.is_not(None)))
 
 
 def find_waiting(session: Session, site: Site, holdings: Holdings) -> Waiting | None:
-    """Why retention of the database waits, as far as the stores are known."""
+    """Why retention of the database waits, from what is known of the stores. None if it does not."""
     brake = _find_brake(session, site, holdings)
     return _describe_brake(brake) if brake else None
 
@@ -176,16 +183,16 @@ def _find_brake(session: Session, site: Site, holdings: Holdings) -> Brake | Non
     if holdings.policy is None:
         return None
     present, read = find_facts(site, holdings.backups)
-    seen = present if read is not None else None
-    change = find_change(holdings, seen, now())
+    known = present if read is not None else None
+    change = find_change(holdings, known, now())
     if not change.marked:
         return None
     due = find_due(holdings, change)
     expired = [backup.id for backup in due if not holdings.marks[backup.id].by_person]
-    return find_brake(session, holdings, holdings.to_history(seen), expired, jump=site.watch.jump)
+    return find_brake(session, holdings, holdings.to_history(known), expired, jump=site.watch.jump)
 
 
-def _describe(
+def _make_outlook(
     holdings: Holdings,
     database: Database,
     policy: Policy | None,
@@ -199,39 +206,39 @@ def _describe(
     simulated: bool = False,
 ) -> Outlook:
     names = {backup.id: backup.name for backup in holdings.backups}
-    fates = [
-        _describe_fate(backup, holdings, policy.spec if policy else None, reasons.get(backup.id), ends, names)
+    backups = [
+        _describe_backup(backup, holdings, policy.spec if policy else None, reasons.get(backup.id), ends, names)
         for backup in sorted(holdings.backups, key=lambda b: (b.created, b.id), reverse=True)
     ]
-    gone = {fate.id for fate in fates if not fate.kept}
+    gone = {backup.id for backup in backups if not backup.kept}
     good = [b for b in history.backups if history.is_good(b)] if history else []
     return Outlook(
         database_id=database.id,
         database=database.name,
         policy=policy.name if policy else None,
         rules=describe_rules(policy.spec) if policy else "",
-        at=_format_time(at) or "",
+        at=format_second(at),
         simulated=simulated,
         waiting=waiting,
         ending_holds=ending,
-        kept=len(fates) - len(gone),
+        kept=len(backups) - len(gone),
         expired=len(gone),
-        expired_bytes=sum(fate.stored_size for fate in fates if not fate.kept),
-        lost=[_format_time(b.point) or "" for b in good if b.id in gone],
-        backups=fates,
+        expired_bytes=sum(backup.stored_size for backup in backups if not backup.kept),
+        lost=[format_second(b.point) for b in good if b.id in gone],
+        backups=backups,
     )
 
 
-def _describe_fate(
+def _describe_backup(
     backup: Backup,
     holdings: Holdings,
     spec: PolicySpec | None,
     reasons: tuple[str, ...] | None,
     ends: Mapping[str, datetime],
     names: Mapping[str, str],
-) -> Fate:
+) -> BackupOutlook:
     mark = holdings.marks.get(backup.id)
-    if reasons is None:  # a person deleted it, or it is being removed
+    if reasons is None:  # a user deleted it, or it is being removed
         why = [mark.reason if mark else "is being deleted"]
     elif reasons:
         held = backup.id in holdings.holds
@@ -243,26 +250,22 @@ def _describe_fate(
     if backup.id in holdings.in_use:
         why.append("in use by a job")
     kept = bool(reasons)
-    return Fate(
+    return BackupOutlook(
         id=backup.id,
         name=backup.name,
         kind=backup.kind,
-        created=_format_time(backup.created) or "",
-        point=_format_time(backup.finished or backup.started or backup.created) or "",
+        created=format_second(backup.created),
+        point=format_second(backup.finished or backup.started or backup.created) or "",
         status=backup.status,
         stored_size=backup.stored_size or 0,
         kept=kept,
         reasons=why,
-        until=_format_time(ends.get(backup.id)) if kept else None,
-        sweep_at=_format_time(mark.sweep_at) if mark else None,
+        until=format_second(ends.get(backup.id)) if kept else None,
+        sweep_at=format_second(mark.sweep_at) if mark else None,
     )
 
 
 def _name_backup(reason: str, names: Mapping[str, str]) -> str:
-    """The reason, with the name of a backup instead of its id."""
+    """The reason with the name of the backup instead of its id."""
     head, found, key = reason.partition("needed by ")
     return f"{head}{found}{key if key.startswith(EXPECTED) else names.get(key, key)}" if found else reason
-
-
-def _format_time(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

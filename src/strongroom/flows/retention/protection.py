@@ -1,4 +1,4 @@
-"""How well each database is protected: from what the stores contain and what verifications found, never from jobs."""
+"""The status of each database, from the content of the stores and the results of verifications, never from jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from strongroom.catalog import Backup, Cluster, Incident, Instance, Policy, now
+from strongroom.catalog import Backup, Cluster, Incident, Instance, LogArchive, Policy, now
 from strongroom.catalog.policies import Attachments, Database, close_incident, open_incident
 from strongroom.errors import InvalidRequest
+from strongroom.flows.archives.view import LogArchiveView, describe_archive, find_lag, list_archives
 from strongroom.flows.policies.ends import STOPPED
 from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
@@ -23,6 +24,7 @@ from strongroom.flows.retention.holds import EndingHold, list_ending_holds
 from strongroom.flows.retention.memory import Measured
 from strongroom.flows.site import Site
 from strongroom.protection.backups import History
+from strongroom.protection.clock import format_second
 from strongroom.protection.measures import Measures, measure
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.status import (
@@ -41,12 +43,12 @@ from strongroom.protection.status import (
 )
 
 NO_LIMIT = timedelta(days=36_500)
-"""The age limit of a policy without schedules."""
+"""The age limit of a database whose policy has no schedules."""
 SHORTEST_SLACK = timedelta(hours=2)
 _YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 _MOST_GAPS = 800
 OPENED = (Condition.DAMAGED, Condition.LATE, Condition.UNKNOWN, Condition.UNPROTECTED)
-"""Conditions that are incidents. A failed run opens its own."""
+"""Conditions that open an incident. The incident of a failed run is opened when the run ends."""
 SEVERE = (Level.CRITICAL, Level.UNKNOWN)
 _COLUMNS = (
     Backup.id,
@@ -66,9 +68,9 @@ _COLUMNS = (
     Backup.started,
     Backup.finished,
 )
-"""What a status rests on. Rows of these take a fifth of the time and memory of whole backups."""
+"""The columns that a status needs. Reading only these takes a fifth of the time and memory of reading whole backups."""
 _TOGETHER = 50
-"""Databases whose backups are read together: memory does not grow with their number."""
+"""Number of databases whose backups are read together, which bounds the memory."""
 
 
 class _Model(BaseModel):
@@ -85,7 +87,7 @@ class FindingView(_Model):
 
 
 class IncidentView(_Model):
-    """A condition that is open."""
+    """An open incident."""
 
     condition: str
     detail: str
@@ -102,21 +104,22 @@ class Protection(_Model):
     project_id: str
     policy: str | None
     state: Condition = Field(description="The most severe condition.")
-    level: Level = Field(description="What a monitoring system makes of it.")
+    level: Level = Field(description="Severity for monitoring systems.")
     conditions: list[FindingView] = Field(description="All conditions, the most severe first.")
     newest: str | None = Field(description="The newest moment that can be restored.")
     newest_verified: str | None = Field(description="The newest moment whose whole chain was verified.")
     restorable: int = Field(description="Backups that can be restored.")
     chain: int = Field(description="Number of backups in the chain of the newest.")
-    max_age: int | None = Field(description="How old the newest backup may be, in seconds; null: without limit.")
+    max_age: int | None = Field(description="Maximum age of the newest backup in seconds; null: no limit.")
     next_run: str | None
     read_at: str | None = Field(description="When its store was last read completely.")
+    log_archive: LogArchiveView | None = Field(description="Its log archive; null if its policy demands none.")
     incidents: list[IncidentView]
     ending_holds: list[EndingHold] = Field(description="Holds of its backups that end within 7 days.")
 
 
 class Overview(_Model):
-    """All databases together."""
+    """The status of all databases."""
 
     level: Level
     exit_code: int = Field(description="For monitoring systems: 0 ok, 1 warning, 2 critical, 3 unknown.")
@@ -130,7 +133,7 @@ def show_protection(site: Site, project: str | None) -> Overview:
     with site.catalog.read() as session:
         incidents, holds = _list_incidents(session, project), list_ending_holds(session)
         found = [
-            _assess(one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
+            _assess(site, one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
             for one in _list_subjects(session, site, project)
         ]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
@@ -182,12 +185,13 @@ def measure_databases(session: Session, site: Site, ids: Collection[str]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A database, with what its status rests on."""
+    """A database with everything that its status depends on."""
 
     database: Database
     policy: Policy | None
     state: ScheduleState | None
     subject: Subject
+    archive: LogArchive | None
     raw_bytes: dict[str, int]
     """Sizes of the backups before compression, by id."""
 
@@ -202,16 +206,17 @@ def _list_subjects(session: Session, site: Site, project: str | None, ids: Colle
         instances, clusters = instances.where(Instance.id.in_(ids)), clusters.where(Cluster.id.in_(ids))
     databases: list[Database] = [*session.scalars(instances), *session.scalars(clusters)]
     states = {state.database.id: state for state in list_schedules(session, project)}
+    archives = list_archives(session)
     for at in range(0, len(databases), _TOGETHER):
         together = databases[at : at + _TOGETHER]
         backups = _read_backups(session, [row.id for row in together])
         attachments = Attachments(session, together)
         for row in together:
-            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id))
+            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id), archives.get(row.id))
 
 
 def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
-    """The backups of these databases, by id: rows with ``_COLUMNS``."""
+    """The backups of these databases, by id of the database. They are rows with only ``_COLUMNS``."""
     existing = select(*_COLUMNS).where(Backup.deleted.is_(None), Backup.trashed.is_(False), Backup.status.not_in(GOING))
     found: dict[str, list[Backup]] = {}
     for row in session.execute(existing.where(Backup.instance_id.in_(ids), Backup.cluster_id.is_(None))):
@@ -222,7 +227,12 @@ def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup
 
 
 def _make(
-    site: Site, database: Database, policy: Policy | None, backups: Sequence[Backup], state: ScheduleState | None
+    site: Site,
+    database: Database,
+    policy: Policy | None,
+    backups: Sequence[Backup],
+    state: ScheduleState | None,
+    archive: LogArchive | None,
 ) -> _Subject:
     present, read = find_facts(site, backups)
     history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
@@ -243,13 +253,14 @@ def _make(
         last_remedy="",
         obstacle=waiting if waiting.startswith(STOPPED) else "",
         pause=pause,
+        lag=find_lag(archive, database, policy, now()),
         policy=policy.name if policy else "POLICY",
     )
-    return _Subject(database, policy, state, subject, {backup.id: backup.raw_size or 0 for backup in backups})
+    return _Subject(database, policy, state, subject, archive, {backup.id: backup.raw_size or 0 for backup in backups})
 
 
 def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:
-    """The open incidents, by database. There are few."""
+    """The open incidents, by id of the database. There are few."""
     query = select(Incident).where(Incident.closed.is_(None)).order_by(Incident.opened)
     found: dict[str, list[Incident]] = {}
     for incident in session.scalars(query if project is None else query.where(Incident.project == project)):
@@ -257,7 +268,7 @@ def _list_incidents(session: Session, project: str | None) -> dict[str, list[Inc
     return found
 
 
-def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
+def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
     database, subject = one.database, one.subject
     findings = judge(subject, at)
     remedies = {incident.condition: incident.remedy for incident in incidents}
@@ -279,22 +290,24 @@ def _assess(one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold
             )
             for f in findings
         ],
-        newest=_iso(find_newest_point(history, at)),
-        newest_verified=_iso(find_newest_proof(history, at)),
+        newest=format_second(find_newest_point(history, at)),
+        newest_verified=format_second(find_newest_proof(history, at)),
         restorable=len(good),
         chain=len(history.list_chain(newest)) if newest else 0,
         max_age=int(limit.total_seconds()) if limit is not None and limit < NO_LIMIT else None,
-        next_run=_iso(one.state.next_run) if one.state and not one.state.is_paused else None,
-        read_at=_iso(subject.facts_at),
+        next_run=format_second(one.state.next_run) if one.state and not one.state.is_paused else None,
+        read_at=format_second(subject.facts_at),
+        log_archive=describe_archive(site, one.archive, database, one.policy, subject.lag),
         incidents=[
-            IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=_iso(i.opened) or "") for i in incidents
+            IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=format_second(i.opened))
+            for i in incidents
         ],
         ending_holds=holds,
     )
 
 
 def _find_max_age(spec: PolicySpec, backups: Sequence[Backup]) -> timedelta:
-    """The limit of the policy, or the longest time between two runs, and some hours more for a slow one."""
+    """The limit of the policy; without one, the longest time between two runs plus some hours for the run itself."""
     if spec.max_age:
         return spec.max_age
     try:
@@ -325,7 +338,3 @@ def _find_longest_gap(spec: PolicySpec) -> timedelta | None:
         if (upcoming := plan.next_after(due)) is None:
             break
     return longest
-
-
-def _iso(time: datetime | None) -> str | None:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z") if time else None

@@ -1,7 +1,7 @@
 """One turn of retention for one database: unmark, mark, sweep.
 
-The store is read first, completely. Everything is then decided again in one transaction: what it marks, unmarks or begins to
-delete rests on the rows of that moment, so a hold, an undelete or a restore that was committed before wins.
+The store is read first, completely. Then everything is decided again in one transaction, from the rows of that moment. A hold, an
+undelete or a restore that was committed before therefore wins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from strongroom.flows.policies.ends import describe_remedy
 from strongroom.flows.retention.brakes import Brake, find_brake
 from strongroom.flows.retention.clocks import read_served
 from strongroom.flows.retention.facts import read_present
-from strongroom.flows.retention.holdings import Holdings, load_holdings, load_many_holdings, load_shared, of_nobody
+from strongroom.flows.retention.holdings import Holdings, load_holdings, load_many_holdings, load_shared, make_imported_holdings
 from strongroom.flows.retention.marks import Cause, grace_of, mark, unmark
 from strongroom.flows.site import Site
 from strongroom.protection.durations import format_duration
@@ -32,9 +32,9 @@ from strongroom.protection.retention import LEFTOVERS_STAY
 log = structlog.get_logger()
 
 CHANGED_POLICY_WAITS = timedelta(hours=24)
-"""What only a changed policy lets go stays at least this long: a mistake is noticed in a day, not in an hour."""
+"""A backup that expires only because the policy changed stays at least this long, so that mistakes are noticed."""
 RETRY = timedelta(days=1)
-"""What could not be deleted is tried again after this time."""
+"""A failed removal is repeated after this time."""
 WAITS = "retention waits"
 UNREADABLE = "store unreadable"
 UNDELETABLE = "not deletable"
@@ -44,26 +44,26 @@ _CONDITIONS = (WAITS, UNREADABLE, UNDELETABLE, FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the rules want to change for a database."""
+    """The marks that the rules add and remove for a database."""
 
     unmark: list[Backup]
     mark: list[Backup]
     marked: frozenset[str]
-    """Ids of all that retention has marked, after the change."""
+    """Ids of all backups that are marked by retention after the change."""
 
 
-_TOGETHER = 100
-"""Databases that are looked at together: memory does not grow with their number."""
+_BATCH = 100
+"""Number of databases that are read together, which bounds the memory."""
 
 
-def find_work(site: Site, database_ids: Sequence[str]) -> list[str]:
-    """Those of the databases for which a turn has something to do, or cannot tell. Reads many databases with a few queries."""
+def select_databases(site: Site, database_ids: Sequence[str]) -> list[str]:
+    """The databases for which a turn has something to do, or for which that cannot be decided. A few queries for all of them."""
     found = []
-    for start in range(0, len(database_ids), _TOGETHER):
-        together = database_ids[start : start + _TOGETHER]
+    for start in range(0, len(database_ids), _BATCH):
+        batch = database_ids[start : start + _BATCH]
         with site.catalog.read() as session:
-            shared, reported = load_shared(session), _list_reported(session, together)
-            many = load_many_holdings(session, together, shared)
+            shared, reported = load_shared(session), _list_reported(session, batch)
+            many = load_many_holdings(session, batch, shared)
             found += [key for key, holdings in many.items() if key in reported or _has_work(holdings)]
     return found
 
@@ -76,10 +76,11 @@ def _has_work(holdings: Holdings) -> bool:
     return bool(change.mark or change.unmark or find_due(holdings, change) or _list_undeletable(holdings))
 
 
-def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
-    """Unmark, mark and sweep. Returns the jobs that delete; they are queued. ``jump``: why the clock cannot be trusted.
+def apply_rules(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
+    """Unmark, mark and sweep the backups of a database. Returns the queued jobs that delete backups.
 
-    Without anything to do, neither the store is read nor the catalog written.
+    ``jump``: why the clock cannot be trusted; empty if it can be. If there is nothing to do, the store is not read and the
+    catalog is not written.
     """
     with site.catalog.read() as session:
         holdings = load_holdings(session, database_id)
@@ -91,12 +92,12 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
     try:
         present = read_present(site, holdings.backups)
     except StrongroomError as error:
-        _note_unreadable(site, holdings, error)
+        _report_unreadable(site, holdings, error)
         return []
     known = {backup.id for backup in holdings.backups}
     with site.catalog.write() as session:
         holdings = load_holdings(session, database_id)
-        # what was completed meanwhile was read back from the store when it was recorded
+        # backups that were completed meanwhile are in the store: their manifests were read back
         present |= {backup.id for backup in holdings.backups if backup.id not in known}
         jobs = _apply(session, site, holdings, present, jump)
     for job in jobs:
@@ -105,7 +106,7 @@ def take_turn(site: Site, database_id: str, *, jump: str = "") -> list[Job]:
 
 
 def sweep_imported(site: Site) -> list[Job]:
-    """Remove the rows of imported backups that a person deleted, after the grace period. Their objects stay in the store."""
+    """Remove the rows of imported backups that a user deleted, after the grace period. Their objects stay in the store."""
     imported = select(Expiration).where(Expiration.database_id == "", Expiration.sweep_at <= now())
     with site.catalog.read() as session:
         if session.scalars(imported.limit(1)).first() is None:
@@ -113,14 +114,15 @@ def sweep_imported(site: Site) -> list[Job]:
     with site.catalog.write() as session:
         marks = {row.backup_id: row for row in session.scalars(imported)}
         rows = tuple(row for key in marks if (row := session.get(Backup, key)) is not None)
-        jobs = _begin_sweep(session, find_due(of_nobody(rows, marks, load_shared(session)), Change([], [], frozenset())))
+        holdings = make_imported_holdings(rows, marks, load_shared(session))
+        jobs = _begin_sweep(session, find_due(holdings, Change([], [], frozenset())))
     for job in jobs:
         site.start(job)
     return jobs
 
 
 def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[str], jump: str) -> list[Job]:
-    """Do it, in one transaction."""
+    """Decide again and change the catalog, in the transaction of ``session``."""
     change = find_change(holdings, present, now())
     if change.unmark:
         unmark(session, change.unmark)
@@ -140,16 +142,16 @@ def _apply(session: Session, site: Site, holdings: Holdings, present: frozenset[
 
 
 def find_change(holdings: Holdings, present: Collection[str] | None, at: datetime) -> Change:
-    """What the rules want. Without a policy, everything is kept."""
+    """The marks that the rules add and remove. Without a policy, everything is kept."""
     expired = {key for key, row in holdings.marks.items() if not row.by_person}
-    judged = {backup.id: backup for backup in holdings.judged}
+    candidates = {backup.id: backup for backup in holdings.candidates}
     if holdings.policy is None:
-        return Change([judged[key] for key in expired if key in judged], [], frozenset())
+        return Change([candidates[key] for key in expired if key in candidates], [], frozenset())
     decisions = holdings.decide(holdings.to_history(present), at, holdings.policy.spec)
     gone = {key for key, decision in decisions.items() if not decision.is_kept}
     return Change(
-        unmark=[judged[key] for key in expired if key in judged and key not in gone],
-        mark=[judged[key] for key in gone if key not in expired],
+        unmark=[candidates[key] for key in expired if key in candidates and key not in gone],
+        mark=[candidates[key] for key in gone if key not in expired],
         marked=frozenset(gone),
     )
 
@@ -158,7 +160,7 @@ def _mark(session: Session, site: Site, holdings: Holdings, backups: Sequence[Ba
     policy = holdings.policy
     assert policy is not None
     wait = grace_of(site)
-    newest = max((backup.finished or backup.created for backup in holdings.judged), default=now())
+    newest = max((backup.finished or backup.created for backup in holdings.candidates), default=now())
     if holdings.policy_since >= min(newest, now() - CHANGED_POLICY_WAITS):
         wait = max(wait, CHANGED_POLICY_WAITS)
     for backup in backups:
@@ -171,7 +173,7 @@ def _mark(session: Session, site: Site, holdings: Holdings, backups: Sequence[Ba
 
 
 def describe_rules(spec: PolicySpec) -> str:
-    """The rules of a policy in a few words."""
+    """The rules of a policy, for users: `within 7d, daily 14`."""
     rules = spec.rules
     numbers = {name: getattr(rules, name) for name in ("last", "hourly", "daily", "weekly", "monthly", "yearly")}
     words = [f"within {format_duration(rules.within)}"] if rules.within else []
@@ -179,7 +181,7 @@ def describe_rules(spec: PolicySpec) -> str:
 
 
 def find_due(holdings: Holdings, change: Change) -> list[Backup]:
-    """Those whose time has come and that nobody holds, reads or is based on; children before their parents."""
+    """Marked backups whose grace period has ended and that are not held, in use, or parents of others. Children come first."""
     if not holdings.marks:
         return []
     at, backups = now(), holdings.backups
@@ -213,7 +215,7 @@ def find_due(holdings: Holdings, change: Change) -> list[Backup]:
 
 
 def _begin_sweep(session: Session, due: Sequence[Backup]) -> list[Job]:
-    """Begin to delete them: one job for each backup whose parent stays, with all that are based on it."""
+    """Begin to delete the backups: one job for each backup whose parent stays, with all its descendants."""
     ids = {backup.id for backup in due}
     jobs = []
     for backup in due:
@@ -225,7 +227,7 @@ def _begin_sweep(session: Session, due: Sequence[Backup]) -> list[Job]:
             log.info("a backup is not removed now", backup=backup.id, reason=error.message)
             continue
         if not {link.id for link in chain} <= ids:
-            log.warning("a backup is not removed: others are based on it", backup=backup.id)
+            log.warning("a backup is not removed, because others are based on it", backup=backup.id)
             continue
         jobs.append(begin_deletion(session, backup, chain))
     return jobs
@@ -252,12 +254,12 @@ def _report(session: Session, holdings: Holdings, brake: Brake | None) -> None:
 
 
 def _list_undeletable(holdings: Holdings) -> list[Backup]:
-    """Those whose removal failed; it is tried again."""
+    """Marked backups whose removal failed. It is repeated later."""
     return [backup for backup in holdings.backups if backup.status == "DELETE_FAILED" and backup.id in holdings.marks]
 
 
 def _list_reported(session: Session, database_ids: Sequence[str]) -> frozenset[str]:
-    """Those of the databases with an open incident of retention."""
+    """The databases that have an open incident of retention."""
     query = select(Incident.database_id).where(
         Incident.database_id.in_(database_ids),
         Incident.condition.in_(_CONDITIONS),
@@ -266,7 +268,7 @@ def _list_reported(session: Session, database_ids: Sequence[str]) -> frozenset[s
     return frozenset(session.scalars(query))
 
 
-def _note_unreadable(site: Site, holdings: Holdings, error: StrongroomError) -> None:
+def _report_unreadable(site: Site, holdings: Holdings, error: StrongroomError) -> None:
     """Nothing is marked or removed for a database whose store cannot be read completely."""
     log.warning("retention waits: the store cannot be read", error=error.code, reason=error.message)
     if holdings.database is not None:

@@ -1,4 +1,4 @@
-"""Selects the databases that retention has to check: something has changed, or is due."""
+"""Selects the databases that retention has to check, because something has changed or is due."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def list_databases(session: Session, watch: Watch, at: datetime) -> list[str]:
     marked = select(Expiration.database_id).where(Expiration.database_id != "")
     concerned = or_(Backup.project.in_(select(Attachment.project)), _DATABASE.in_(marked))
     existing = select(_DATABASE).where(Backup.deleted.is_(None), _DATABASE.is_not(None), concerned).distinct()
-    if watch.everything is None or watch.looked is None or not watch.looked <= at <= watch.everything + EVERYTHING:
+    if watch.everything is None or watch.checked is None or not watch.checked <= at <= watch.everything + EVERYTHING:
         return sorted(session.scalars(existing))
-    since = watch.looked - _SLACK
+    since = watch.checked - _SLACK
     found = set(session.scalars(existing.where(Backup.updated >= since)))
     found |= set(session.scalars(marked.where(Expiration.sweep_at <= at).distinct()))
     held = select(Hold.backup_id).where(Hold.until.is_not(None), Hold.until >= since, Hold.until <= at)
@@ -36,8 +36,8 @@ def list_databases(session: Session, watch: Watch, at: datetime) -> list[str]:
     return sorted(found)
 
 
-def note_look(watch: Watch, at: datetime, *, everything: bool) -> None:
+def record_check(watch: Watch, at: datetime, *, everything: bool) -> None:
     """Remember that the databases were checked."""
-    watch.looked = at
+    watch.checked = at
     if everything or watch.everything is None:
         watch.everything = at

@@ -11,7 +11,7 @@ from strongroom.cli import deletion, names
 from strongroom.cli.commands.backup import backup as backups
 from strongroom.cli.commands.cluster.plan import describe_place, note_plan, print_plan
 from strongroom.cli.commands.instance import Flavor, Size, Version, make_datastore_body, split_command
-from strongroom.cli.commands.restore import BACKUP
+from strongroom.cli.commands.recovery.restore import BACKUP
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When

@@ -20,9 +20,11 @@ from strongroom.cli.commands.policy.settings import (
     KeepWeekly,
     KeepWithin,
     KeepYearly,
+    LogArchive,
     MaxAge,
     MaxChain,
     MaxChainAge,
+    MaxLoss,
     MaxProofAge,
     NotBetween,
     Spread,
@@ -81,6 +83,8 @@ def create(
     keep_yearly: KeepYearly = None,
     max_age: MaxAge = None,
     max_proof_age: MaxProofAge = None,
+    log_archive: LogArchive = None,
+    max_loss: MaxLoss = None,
 ) -> None:
     """Create a policy. It does nothing until it is attached."""
     settings = pick_settings(
@@ -101,6 +105,8 @@ def create(
         keep_yearly=keep_yearly,
         max_age=max_age,
         max_proof_age=max_proof_age,
+        log_archive=log_archive,
+        max_loss=max_loss,
     )
     policy = session.client.post("policies", json={"policy": {"name": name, **settings}}).body["policy"]
     _show(session, policy)
@@ -134,6 +140,8 @@ def update(
     keep_yearly: KeepYearly = None,
     max_age: MaxAge = None,
     max_proof_age: MaxProofAge = None,
+    log_archive: LogArchive = None,
+    max_loss: MaxLoss = None,
 ) -> None:
     """Change settings of a policy; what is not given stays. New schedules count from now."""
     changes = pick_settings(
@@ -155,6 +163,8 @@ def update(
         keep_yearly=keep_yearly,
         max_age=max_age,
         max_proof_age=max_proof_age,
+        log_archive=log_archive,
+        max_loss=max_loss,
     )
     if not changes:
         raise InvalidRequest("there is nothing to change", remedy="Give at least one option, for example --keep-daily 30.")

@@ -59,6 +59,17 @@ MaxProofAge = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="A database is unverified if its newest verified backup is older. Default: any age."),
 ]
+LogArchive = Annotated[
+    bool | None,
+    typer.Option(
+        "--log-archive/--no-log-archive",
+        help="Archive the log of instances all the time, so that they can be restored to any moment.",
+    ),
+]
+MaxLoss = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="With a log archive: an incident opens when more could be lost. Default: 5m."),
+]
 
 
 def pick_settings(**options: Any) -> dict[str, Any]:
@@ -108,6 +119,10 @@ def _describe_number(value: int | None) -> str:
     return str(value) if value else ""
 
 
+def _describe_loss(value: dict[str, Any]) -> str:
+    return f"yes, at most {value['max_loss']} may be lost" if value["log_archive"] else "no"
+
+
 def _describe_time(value: str | None) -> str:
     return "" if value in (None, "0s") else str(value)
 
@@ -142,6 +157,7 @@ SHOW = [
     Column("Keep yearly", "settings.keep_yearly", _describe_number),
     Column("Max age", "settings.max_age", _describe_time),
     Column("Max proof age", "settings.max_proof_age", _describe_time),
+    Column("Log archive", "settings", _describe_loss),
     Column("Attached to", "attached", _list_names),
     Column("Whole project", "whole_project"),
     Column("Declared in the configuration", "declared"),

@@ -33,12 +33,13 @@ class Rotate:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement as text. ``seconds`` is how long it ran."""
+    """A statement as text. ``seconds`` is how long it ran; ``variables`` are settings of its session, encoded."""
 
     schema: str
     text: bytes
     seconds: int
     error: int
+    variables: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def parse_query(body: bytes) -> Query:
         if len(body) <= at + schema_length:
             raise ValueError
         schema = body[at : at + schema_length].decode(errors="replace")
-        return Query(schema, body[at + schema_length + 1 :], seconds, error)
+        return Query(schema, body[at + schema_length + 1 :], seconds, error, body[_QUERY.size : at])
 
 
 def parse_xid(body: bytes) -> int:

@@ -98,19 +98,28 @@ class Group:
 class Dialect(Protocol):
     """What is different in the log of a database."""
 
-    starts: frozenset[int]
-    """Events that begin a transaction."""
+    @property
+    def starts(self) -> frozenset[int]:
+        """Events that begin a transaction."""
+        ...
+
+    @property
+    def payload(self) -> int | None:
+        """The event that holds a compressed transaction."""
+        ...
+
+    @property
+    def state(self) -> int:
+        """The event at the head of a file with the GTIDs of all files before it."""
+        ...
 
     def parse_start(self, header: Header, body: bytes) -> Start: ...
     def open_payload(self, grouper: Grouper) -> Payload: ...
 
-    payload: int | None
-    """The event that holds a compressed transaction."""
-
     def open_state(self, text: str) -> State: ...
-
-    state: int
-    """The event at the head of a file with the GTIDs of all files before it."""
+    def parse_gtid(self, text: str) -> str:
+        """One GTID as ``Start`` has it. Raises LogCorrupt if the text is not one."""
+        ...
 
 
 class State(Protocol):
@@ -121,6 +130,7 @@ class State(Protocol):
         ...
 
     def add(self, gtid: str) -> None: ...
+    def __contains__(self, gtid: str) -> bool: ...
     def __str__(self) -> str: ...
 
 

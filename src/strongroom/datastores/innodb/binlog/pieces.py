@@ -69,18 +69,20 @@ class Piece:
 class Splitter:
     """Cuts the bytes of a file into pieces of events: ``feed`` it, then ``finish``. Checksums and offsets are verified.
 
-    With ``file`` the bytes begin with the magic number; without they are events without checksums, as in compressed transactions.
+    With ``file`` the bytes begin with the magic number, or with the event at the offset ``at``, if the file ``has_checksums``;
+    without they are events without checksums, as in compressed transactions. ``has_gaps``: the server has left out events, so
+    that the others are at other offsets than they say.
     """
 
-    def __init__(self, file: str | None) -> None:
-        self._file = file
+    def __init__(self, file: str | None, at: int = 0, *, has_checksums: bool = False, has_gaps: bool = False) -> None:
+        self._file, self._has_gaps = file, has_gaps
         self._buffer = bytearray()
-        self._at = 0
+        self._at = at
         self._header: Header | None = None
         self._rest = 0
         self._crc: Checksum | None = None
-        self._checksums = False
-        self._wants_magic = file is not None
+        self._checksums = has_checksums
+        self._wants_magic = file is not None and not at
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Pieces of the events that these bytes complete or continue."""
@@ -135,7 +137,7 @@ class Splitter:
         return Piece(header, start, data, is_first, is_last, checksum)
 
     def _begin(self, header: Header) -> None:
-        if self._file is not None and header.end != (self._at + header.length) & 0xFFFFFFFF:
+        if self._file is not None and not self._has_gaps and header.end != (self._at + header.length) & 0xFFFFFFFF:
             raise LogCorrupt(f"the event at {self._file}:{self._at} belongs at another offset: it ends at {header.end}")
         if self._file is not None and self._at == len(MAGIC) and header.kind != FORMAT:
             raise LogCorrupt(f"{self._file} does not begin with a format description")

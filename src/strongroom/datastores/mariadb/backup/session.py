@@ -9,6 +9,9 @@ import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
 from strongroom.datastores.innodb import backup, witness
 from strongroom.datastores.innodb.checkpoints import Checkpoints
 from strongroom.datastores.innodb.connection import connect, describe_server, find_server_pid, query, read_variables
@@ -17,6 +20,8 @@ from strongroom.datastores.innodb.paths import find_socket
 from strongroom.datastores.innodb.versions import extract_number
 from strongroom.datastores.mariadb.backup import redo
 from strongroom.datastores.mariadb.backup.locks import LockWatch
+from strongroom.datastores.mariadb.binlog.identity import find_identity
+from strongroom.datastores.mariadb.galera.lineage import ensure_lineage
 from strongroom.datastores.mariadb.profile.layout import find_left_out, walk_of
 from strongroom.datastores.mariadb.server.versions import require_tool
 from strongroom.datastores.protocol.backups import BackupRequest
@@ -52,7 +57,12 @@ class Session(backup.Session):
         self._left_out = [name for name in left_out if (server.data_dir / name).is_dir()]
         self._walked = self._walk(server.data_dir)
         super().__init__(server, request, server_version=server_version, tool_version=tool_version)
-        self._locks = LockWatch(server, self._tool, request.tell)
+        try:
+            self._locks = LockWatch(server, self._tool, request.tell)
+        except BaseException:
+            self._close()
+            self._tool.abort()
+            raise
 
     def _command(self, option_file: Path) -> list[str]:
         return [
@@ -70,6 +80,9 @@ class Session(backup.Session):
 
     def _options(self) -> Mapping[str, str | int | Path | None]:
         return {**super()._options(), "protocol": "tcp" if find_socket(self._server) is None else "socket"}
+
+    def _find_identity(self, connection: Connection[Cursor]) -> str:
+        return find_identity(ensure_lineage(self._server.data_dir))
 
     def _require_contents(self, checkpoints: Checkpoints) -> None:
         self._require_all_files()

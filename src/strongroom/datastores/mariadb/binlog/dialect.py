@@ -19,7 +19,7 @@ class MariaDBDialect:
     """See ``groups.Dialect``."""
 
     starts = frozenset({GTID})
-    payload = None
+    payload: int | None = None
     state = GTID_LIST
 
     def parse_start(self, header: Header, body: bytes) -> Start:
@@ -40,6 +40,9 @@ class MariaDBDialect:
     def open_state(self, text: str) -> LoggedGtids:
         return LoggedGtids(GtidList.parse(text))
 
+    def parse_gtid(self, text: str) -> str:
+        return str(Gtid.parse(text))
+
 
 class LoggedGtids:
     """See ``groups.State``."""
@@ -52,6 +55,9 @@ class LoggedGtids:
 
     def add(self, gtid: str) -> None:
         self._gtids = self._gtids.add(Gtid.parse(gtid))
+
+    def __contains__(self, gtid: str) -> bool:
+        return Gtid.parse(gtid) in self._gtids
 
     def __str__(self) -> str:
         return str(self._gtids)

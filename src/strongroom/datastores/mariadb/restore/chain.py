@@ -30,7 +30,14 @@ class _Restore(ChainRestore):
 
 
 def restore(
-    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
+    version: Version,
+    chain: Sequence[ChainLink],
+    target: Path,
+    work_dir: Path,
+    phase: Phase,
+    server: Server | None = None,
+    *,
+    log_follows: bool = False,
 ) -> Restored:
     """See ``Restores.restore``. An apply that died cannot be repeated, so until the end ``target`` is marked as unusable."""
     _require_tool(version, max((link.server_version for link in chain), key=make_sort_key))

@@ -16,7 +16,7 @@ from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
 
 
-def _keys(server: Server | None) -> dict[str, str]:
+def read_keys(server: Server | None) -> dict[str, str]:
     """Options of file_key_management that the owner of the server has set. Raises ConfigurationError if there are none."""
     options = read_owner_options(server) if server is not None and server.is_adopted else {}
     if not options.get("file_key_management_filename"):
@@ -67,7 +67,7 @@ def rewrite_options(version: Version, directory: Path, profile: Profile | None, 
     program = version.programs["server"]
     place = plugins.find_plugin_dir(program, program.parent.parent)
     if "keys" in kinds.values() and used.get("encryption"):
-        keys = _keys(server)
+        keys = read_keys(server)
         place = Path(keys.pop("plugin_dir", str(place)))
         libraries.add("file_key_management")
         options |= keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,8 @@ START = 3600.0
 _END = 2.0
 """Seconds until a server that has lost the connection has ended."""
 _LOOK = 0.05
+_OPTIONS = "private.cnf"
+Options = dict[str, str | int | Path | None]
 
 
 @contextmanager
@@ -33,45 +35,12 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
 
     Raises ServerFailed, with the end of its log, when it does not start or dies.
     """
-    owner = find_owner(data_dir)
     with tempfile.TemporaryDirectory(prefix="strongroom-") as place:
-        base = Path(place)
-        server = Server(
-            id="rehearsal",
-            name="the private server of the rehearsal",
-            datastore="mariadb",
-            user="",
-            base_dir=base,
-            data_dir=data_dir,
-            socket=base / "s",
-            version=version,
-        )
-        password = secrets.token_hex(24)
-        write_file(base / "client.cnf", format_options("client", {"user": ACCOUNT, "password": password}), owner)
-        write_file(base / "init.sql", config.own_account_sql(password), owner)
-        options: dict[str, str | int | Path | None] = {
-            "basedir": version.programs["server"].parent.parent,
-            "datadir": data_dir,
-            "socket": server.socket,
-            "pid-file": base / "pid",
-            "tmpdir": work_dir,
-            "init-file": base / "init.sql",
-            "skip-networking": None,
-            "skip-log-bin": None,
-            "skip-slave-start": None,
-            "skip-name-resolve": None,
-            "performance_schema": 0,
-            "innodb_buffer_pool_size": "128M",
-            "innodb_buffer_pool_load_at_startup": 0,
-            "innodb_flush_log_at_trx_commit": 0,
-            **settings.select_carried(profile, isolated=True, galera=False),
-        }
-        text = format_options("mysqld", options) + config.plugin_lines(plugins.list_libraries(version, profile.plugins))
-        write_file(base / "private.cnf", text, owner)
-        log = work_dir / "rehearsal.log"
-        tool = Tool([version.programs["server"], f"--defaults-file={base / 'private.cnf'}"], log)
+        options: Options = {"innodb_buffer_pool_size": "128M", "innodb_flush_log_at_trx_commit": 0}
+        server = configure(version, data_dir, Path(place), work_dir, profile, options, purpose="rehearsal")
+        tool = start(server, work_dir / "rehearsal.log")
         try:
-            _wait(server, tool)
+            wait(server, tool)
             yield server
         except ServerFailed as error:
             if tool.ends(_END):
@@ -81,7 +50,62 @@ def private_server(version: Version, data_dir: Path, work_dir: Path, profile: Pr
             tool.abort(grace=0)
 
 
-def _wait(server: Server, tool: Tool) -> None:
+def configure(
+    version: Version,
+    data_dir: Path,
+    base: Path,
+    work_dir: Path,
+    profile: Profile,
+    options: Options,
+    *,
+    purpose: str,
+    account: str = ACCOUNT,
+    libraries: Sequence[str] = (),
+) -> Server:
+    """Write the files of a private server into ``base``, whose path is short. ``options`` have precedence over the profile's."""
+    owner = find_owner(data_dir)
+    server = Server(
+        id=purpose,
+        name=f"the private server of the {purpose}",
+        datastore="mariadb",
+        user="",
+        base_dir=base,
+        data_dir=data_dir,
+        socket=base / "s",
+        version=version,
+    )
+    password = secrets.token_hex(24)
+    write_file(base / "client.cnf", format_options("client", {"user": account, "password": password}), owner)
+    write_file(base / "init.sql", config.own_account_sql(password, name=account), owner)
+    found: Options = {
+        "basedir": version.programs["server"].parent.parent,
+        "datadir": data_dir,
+        "socket": server.socket,
+        "pid-file": base / "pid",
+        "tmpdir": work_dir,
+        "init-file": base / "init.sql",
+        "skip-networking": None,
+        "skip-log-bin": None,
+        "skip-slave-start": None,
+        "skip-name-resolve": None,
+        "performance_schema": 0,
+        "innodb_buffer_pool_load_at_startup": 0,
+        **settings.select_carried(profile, isolated=True, galera=False),
+        **options,
+    }
+    text = format_options("mysqld", found)
+    text += config.plugin_lines([*plugins.list_libraries(version, profile.plugins), *libraries])
+    write_file(base / _OPTIONS, text, owner)
+    return server
+
+
+def start(server: Server, log: Path) -> Tool:
+    """Start the server that ``configure`` has described."""
+    return Tool([server.version.programs["server"], f"--defaults-file={server.base_dir / _OPTIONS}"], log)
+
+
+def wait(server: Server, tool: Tool) -> None:
+    """Until it serves. Raises ServerFailed."""
     deadline = time.monotonic() + START
     while True:
         try:

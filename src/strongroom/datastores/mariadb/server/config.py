@@ -75,13 +75,13 @@ def _accounts_sql(server: Server, password: str, *, isolated: bool) -> str:
     return alone + own_account_sql(password, transfer + (_NO_ALLOWLIST if isolated else ""))
 
 
-def own_account_sql(password: str, more: str = "") -> str:
-    """Statements that create Strongroom's account. The server stops at the first error, so each must succeed on any data.
+def own_account_sql(password: str, more: str = "", *, name: str = ACCOUNT) -> str:
+    """Statements that create Strongroom's account, or another one. Each must succeed on any data: the server stops at an error.
 
     Plugins that check passwords refuse a hash, which they cannot check, unless strict_password_validation is off. An existing
     account of this name that is expired, locked, or requires certificates can be used afterwards.
     """
-    account = f"`{ACCOUNT}`@`localhost`"
+    account = f"`{name}`@`localhost`"
     way = f"IDENTIFIED VIA mysql_native_password USING '{native_hash(password)}'"
     return (
         "SET SESSION sql_log_bin=0;\n"

@@ -6,7 +6,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from strongroom.artifact import Profile
-from strongroom.datastores.mysql.backup.events import ANONYMOUS, GTIDS, INCIDENT, STATEMENTS, Changed, Event, Mark, Statement
+from strongroom.datastores.innodb.binlog.header import INCIDENT
+from strongroom.datastores.mysql.backup.events import GTIDS, STATEMENTS, Changed, Event, Mark, Statement
+from strongroom.datastores.mysql.binlog.dialect import ANONYMOUS
 from strongroom.datastores.mysql.profile import settings
 
 KNOWN_PLUGINS = frozenset(

@@ -16,6 +16,7 @@ from pymysql.cursors import Cursor
 import strongroom
 from strongroom.artifact import Positions
 from strongroom.datastores.innodb import options
+from strongroom.datastores.innodb.binlog.files import read_created
 from strongroom.datastores.innodb.connection import connect, describe_server, query, quote_name, split_error
 from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.backup import incremental, keys
@@ -267,7 +268,11 @@ def begin(server: Server, request: BackupRequest) -> BackupSession:
             clone.close()
             raise
         session.held = stack.pop_all()
-    session.start()
+    try:
+        session.start()
+    except BaseException:
+        session.abort()
+        raise
     return session
 
 
@@ -298,10 +303,12 @@ def read_position(server: Server) -> Positions:
     with connect(server) as connection:
         ((uuid, logs),) = query(connection, "SELECT @@server_uuid, @@log_bin")
         log = incremental.read_current_position(connection) if logs else None
+        created = read_created(connection, log[0]) if log else None
         return Positions(
             gtid=read_executed_gtids(connection),
             binlog_file=log[0] if log else None,
             binlog_position=log[1] if log else None,
+            binlog_created=created,
             server_uuid=uuid,
         )
 

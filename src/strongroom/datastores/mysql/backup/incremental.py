@@ -15,6 +15,7 @@ from pymysql.cursors import Cursor
 
 import strongroom
 from strongroom.artifact import Positions
+from strongroom.datastores.innodb.binlog.files import read_created
 from strongroom.datastores.innodb.connection import describe_server, query, read_variables
 from strongroom.datastores.innodb.versions import extract_number, make_sort_key
 from strongroom.datastores.mysql.backup.events import read_events
@@ -132,16 +133,16 @@ def begin(connection: Connection[Cursor], server: Server, request: BackupRequest
         wanted = _since(connection, names, parent.gtid or "")
     else:
         positions, wanted = _by_file(server, parent, names)
-    positions = positions.model_copy(update={"server_uuid": uuid})
+    positions = positions.model_copy(update={"server_uuid": uuid, "binlog_created": read_created(connection, last)})
     logs = Logs(server, request.work_dir, positions.gtid_from)
     try:
         tables = _require_replayable(logs, wanted, request, parent, by_gtid=by_gtid)
         session = Session(server, logs, wanted, positions, version)
         session.fingerprint = _take_fingerprint(connection, logs, last, tables)
+        session.start()
     except BaseException:
         logs.abort()
         raise
-    session.start()
     return session
 
 

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from strongroom.datastores.innodb import options
+from strongroom.datastores.innodb.binlog.header import MAGIC
 from strongroom.datastores.innodb.connection import find_account
 from strongroom.datastores.innodb.paths import find_socket
-from strongroom.datastores.mysql.backup.events import MAGIC
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import StrongroomError, ToolFailed, WalGone

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
 from strongroom.datastores.innodb import witness
 from strongroom.datastores.innodb.backup import Session, require_history, require_parent_lsn
 from strongroom.datastores.innodb.chain import ChainRestore
@@ -17,6 +20,7 @@ from strongroom.datastores.innodb.options import format_options
 from strongroom.datastores.innodb.prepare import FILE, keep_allowed, read_backup_options
 from strongroom.datastores.innodb.versions import extract_number, extract_series, make_sort_key
 from strongroom.datastores.mysql.backup.full import require_own_data
+from strongroom.datastores.mysql.binlog.identity import find_identity
 from strongroom.datastores.mysql.profile.settings import DEMANDED
 from strongroom.datastores.mysql.server.versions import XTRABACKUP, read_version
 from strongroom.datastores.protocol.backups import BackupRequest
@@ -43,6 +47,9 @@ class _Session(Session):
             f"--target-dir={self._request.work_dir}",
             f"--extra-lsndir={self._meta}",
         ]
+
+    def _find_identity(self, connection: Connection[Cursor]) -> str:
+        return find_identity(connection)
 
 
 def is_installed(version: Version) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from uuid import UUID
 
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
@@ -10,12 +11,13 @@ from strongroom.datastores.innodb.binlog.groups import Grouper, Payload, Start
 from strongroom.datastores.innodb.binlog.header import Header
 from strongroom.datastores.mysql.binlog.gtids import GtidSet
 from strongroom.datastores.mysql.binlog.payload import CompressedTransaction
+from strongroom.errors import LogCorrupt
 
 GTID, ANONYMOUS, PREVIOUS_GTIDS, TRANSACTION_PAYLOAD, GTID_TAGGED = 33, 34, 35, 40, 42
 _TIME = (1 << 55) - 1
 _LOGICAL_CLOCK = 2
-_UUID, _NUMBER, _TAG, _COMMITTED = 1, 2, 3, 6
-_LAST_NEEDED = _COMMITTED
+_FLAGS, _UUID, _NUMBER, _TAG, _COMMITTED, _FIRST_COMMITTED, _LENGTH, _VERSION, _FIRST_VERSION = 0, 1, 2, 3, 6, 7, 8, 9, 10
+_LAST_NEEDED = _FIRST_VERSION
 _MOST_NEW = 1000
 
 
@@ -23,13 +25,14 @@ class MySQLDialect:
     """See ``groups.Dialect``."""
 
     starts = frozenset({GTID, ANONYMOUS, GTID_TAGGED})
-    payload = TRANSACTION_PAYLOAD
+    payload: int | None = TRANSACTION_PAYLOAD
     state = PREVIOUS_GTIDS
 
     def parse_start(self, header: Header, body: bytes) -> Start:
         with explain_damage("gtid"):
             if header.kind == GTID_TAGGED:
-                return _parse_tagged(body)
+                tagged = parse_tagged(body)
+                return Start(tagged.gtid, committed_us=tagged.time)
             (number,) = struct.unpack_from("<Q", body, 17)
             gtid = "" if header.kind == ANONYMOUS else f"{UUID(bytes=bytes(body[1:17]))}:{number}"
             committed = None
@@ -42,6 +45,12 @@ class MySQLDialect:
 
     def open_state(self, text: str) -> LoggedGtids:
         return LoggedGtids(GtidSet.parse(text))
+
+    def parse_gtid(self, text: str) -> str:
+        found = GtidSet.parse(text)
+        if len(found) != 1:
+            raise LogCorrupt(f"{text[:80]!r} is not one GTID of MySQL (uuid:77)")
+        return str(found)
 
 
 class LoggedGtids:
@@ -60,6 +69,10 @@ class LoggedGtids:
         if len(self._new) >= _MOST_NEW:
             self._merge()
 
+    def __contains__(self, gtid: str) -> bool:
+        self._merge()
+        return gtid in self._gtids
+
     def __str__(self) -> str:
         self._merge()
         return str(self._gtids)
@@ -69,7 +82,20 @@ class LoggedGtids:
         self._new.clear()
 
 
-def _parse_tagged(body: bytes) -> Start:
+@dataclass(frozen=True, slots=True)
+class TaggedGtid:
+    """The fields of a GTID_TAGGED event. Those that are None are in the log only if they differ from the field before."""
+
+    flags: int
+    gtid: str
+    time: int
+    original_time: int | None
+    length: int
+    version: int
+    original_version: int | None
+
+
+def parse_tagged(body: bytes) -> TaggedGtid:
     """Fields with their numbers, in the format of MySQL's serialization library: version, size, the last field that is needed."""
     at = 0
     for _ in range(3):
@@ -94,9 +120,16 @@ def _parse_tagged(body: bytes) -> Start:
             fields[number], at = read_number(body, at)
         if number >= _LAST_NEEDED:
             break
-    committed = fields.get(_COMMITTED)
     middle = f":{tag}" if tag else ""
-    return Start(f"{UUID(bytes=uuid)}{middle}:{_signed(fields[_NUMBER])}", committed_us=committed)
+    return TaggedGtid(
+        flags=fields.get(_FLAGS, 0),
+        gtid=f"{UUID(bytes=uuid)}{middle}:{_signed(fields[_NUMBER])}",
+        time=fields[_COMMITTED],
+        original_time=fields.get(_FIRST_COMMITTED),
+        length=fields.get(_LENGTH, 0),
+        version=fields.get(_VERSION, 0),
+        original_version=fields.get(_FIRST_VERSION),
+    )
 
 
 def read_number(data: bytes, at: int) -> tuple[int, int]:

@@ -7,8 +7,7 @@ from typing import Protocol
 import zstandard
 
 from strongroom.datastores.innodb.binlog.bodies import explain_damage
-from strongroom.datastores.innodb.binlog.groups import Grouper
-from strongroom.datastores.innodb.binlog.header import SIZE
+from strongroom.datastores.innodb.binlog.header import SIZE, Header
 from strongroom.datastores.innodb.binlog.pieces import Splitter
 from strongroom.datastores.innodb.binlog.statements import LONGEST
 from strongroom.errors import LogCorrupt
@@ -23,11 +22,17 @@ class _Sink(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-class CompressedTransaction:
-    """Receives the body of the event that holds the transaction, and shows its events to the grouper."""
+class Looker(Protocol):
+    """Looks at the events of a transaction. Their bodies may be cut."""
 
-    def __init__(self, grouper: Grouper) -> None:
-        self._grouper = grouper
+    def look(self, header: Header, body: bytes) -> bool: ...
+
+
+class CompressedTransaction:
+    """Receives the body of the event that holds the transaction, and shows its events to the looker."""
+
+    def __init__(self, looker: Looker) -> None:
+        self._looker = looker
         self._splitter = Splitter(None)
         self._fields = b""
         self._body = b""
@@ -58,7 +63,7 @@ class CompressedTransaction:
             if len(self._body) < LONGEST + SIZE:
                 self._body += piece.data[SIZE:] if piece.is_first else piece.data
             if piece.is_last:
-                self._grouper.look(piece.header, self._body)
+                self._looker.look(piece.header, self._body)
         return len(data)
 
     def _open(self) -> int:

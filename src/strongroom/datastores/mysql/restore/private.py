@@ -16,6 +16,7 @@ import pymysql
 
 from strongroom.datastores.innodb.connection import GONE, split_error
 from strongroom.datastores.innodb.options import format_options
+from strongroom.datastores.innodb.replay.memory import choose_pool_mb
 from strongroom.datastores.innodb.versions import make_sort_key
 from strongroom.datastores.mysql.profile.settings import make_options
 from strongroom.datastores.mysql.server import keyring
@@ -36,7 +37,6 @@ _START = 3600
 _END = 2.0
 """Seconds until a server that has lost the connection has ended."""
 _LOOK = 0.02
-_MEMORY_MB = 1024
 _SMALL_REDO_MB = 64 * 4
 """Memory below which the redo log is small, because creating and writing it takes time."""
 _PERMISSIVE = {
@@ -63,12 +63,13 @@ class PrivateServer:
         settings: Mapping[str, str],
         plugins: Sequence[str] = (),
         gtid: bool,
+        options: Mapping[str, str | int | Path | None] | None = None,
     ) -> None:
         self._password = secrets.token_hex(24)
         folder = work_dir
         self._short: Path | None = None
         if len(os.fsencode(work_dir / "private.sock")) > MAX_BYTES:
-            folder = self._short = Path(tempfile.mkdtemp(prefix="strongroom-"))
+            folder = self._short = Path(tempfile.gettempdir()) / f"strongroom-{secrets.token_hex(8)}"
         self.socket = folder / "private.sock"
         self.version = version
         self.log = work_dir / "private.log"
@@ -80,7 +81,7 @@ class PrivateServer:
         libraries = authentication_libraries(version, plugins)
         if not gtid:
             libraries.insert(0, CLONE_LIBRARY)  # it reports the position of the copy
-        options: dict[str, str | int | Path | None] = {
+        found: dict[str, str | int | Path | None] = {
             **make_options(settings),
             **_PERMISSIVE,
             "persisted_globals_load": "OFF",
@@ -105,34 +106,50 @@ class PrivateServer:
             **({"performance_schema": "OFF"} if gtid else {}),
             **({"plugin-load": ";".join(libraries)} if libraries else {}),
             "innodb_use_native_aio": "OFF",  # its threads notice the shutdown only twice a second
-            "innodb_buffer_pool_size": f"{_memory_mb()}M",
+            "innodb_buffer_pool_size": f"{choose_pool_mb()}M",
             "innodb_buffer_pool_load_at_startup": "OFF",
             "innodb_buffer_pool_dump_at_shutdown": "OFF",
             "max_allowed_packet": "1G",
             **self._keyring.options,
             **redo_options(version, _SMALL_REDO_MB),
+            **(options or {}),
         }
         config = work_dir / "private.cnf"
-        write_file(config, format_options("mysqld", options), owner)
+        write_file(config, format_options("mysqld", found), owner)
         self._argv: list[str | Path] = [version.programs["server"], f"--defaults-file={config}"]
         self._tool: Tool | None = None
 
     def __enter__(self) -> PrivateServer:
-        self._tool = Tool(self._argv, self.log)
-        try:
-            self._wait()
-        except BaseException:
-            self._end()
-            raise
+        self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                self._stop()
-                self._keyring.require_same()
+                self.end()
         finally:
-            self._end()
+            self.abort()
+
+    def start(self) -> None:
+        """Start it, until it serves."""
+        try:
+            if self._short is not None:
+                self._short.mkdir(mode=0o700)
+            self._tool = Tool(self._argv, self.log)
+            self._wait()
+        except BaseException:
+            self.abort()
+            raise
+
+    def end(self) -> None:
+        """Shut it down cleanly. Nothing of it is left in the data. ``abort`` has to follow."""
+        self._stop()
+        self._keyring.require_same()
+
+    @property
+    def is_running(self) -> bool:
+        """False if it has ended, or ends now."""
+        return self._tool is not None and not self._tool.ends(_END)
 
     @property
     def pid(self) -> int:
@@ -142,18 +159,22 @@ class PrivateServer:
 
     def query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         """Rows of a statement. Raises ServerFailed."""
-        return self._query([statement], *values)
+        return self._query(statement, *values)[1]
 
-    def _query(self, statements: Sequence[str], *values: str) -> list[tuple[Any, ...]]:
+    def describe(self, statement: str) -> dict[str, Any]:
+        """The first row of a statement by column; empty if there is none. Raises ServerFailed."""
+        names, rows = self._query(statement)
+        return dict(zip(names, rows[0], strict=True)) if rows else {}
+
+    def _query(self, statement: str, *values: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
             with self._connect() as connection, connection.cursor() as cursor:
-                for statement in statements:
-                    cursor.execute(statement, values or None)
-                return list(cursor.fetchall())
+                cursor.execute(statement, values or None)
+                return [str(each[0]) for each in cursor.description or ()], list(cursor.fetchall())
         except pymysql.MySQLError as error:
             if self._tool is not None and (not self._tool.running or (split_error(error)[0] in GONE and self._tool.ends(_END))):
                 self._tool.check()
-            raise ServerFailed(f"the server on the restored data refuses {statements[-1]!r}: {error}") from error
+            raise ServerFailed(f"the server on the restored data refuses {statement!r}: {error}") from error
 
     def client_options(self) -> Path:
         """An option file for the server's own client."""
@@ -185,11 +206,12 @@ class PrivateServer:
     def _stop(self) -> None:
         """Shut it down cleanly. Drop its account first, and with it the right to SHUTDOWN, which mandatory roles would need."""
         assert self._tool is not None
-        self._query([f"DROP USER `{_ACCOUNT}`@`localhost`"])  # there is no binary log with it
+        self._query(f"DROP USER `{_ACCOUNT}`@`localhost`")  # there is no binary log with it
         self._tool.terminate()
         self._tool.check()
 
-    def _end(self) -> None:
+    def abort(self) -> None:
+        """Kill it. May be called at any time, and twice."""
         if self._tool is not None:
             self._tool.abort(0)
         self._keyring.remove()
@@ -205,9 +227,3 @@ def _account_sql(password: str, version: Version) -> str:
         f"CREATE USER {account} IDENTIFIED WITH {plugin} AS '{stored}';\n"
         f"GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
     )
-
-
-def _memory_mb() -> int:
-    """A quarter of the memory of the host, within limits."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    return max(64, min(total // 4, _MEMORY_MB))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import Field, ValidationError
 
-from strongroom.archive import Head, LogSegment, Seam
+from strongroom.archive import Head, LogSegment, Seam, Series
 from strongroom.artifact.records.part import Part
 from strongroom.datastores.postgresql.archive.replication import Identity
 from strongroom.datastores.postgresql.files.lsn import format_lsn, parse_lsn
@@ -23,12 +23,12 @@ class SeriesDetails(Part):
     history: str = Field("", max_length=64 * 1024, description="The history file of the timeline.")
 
     @classmethod
-    def of(cls, head: Head) -> SeriesDetails:
+    def of(cls, series: Series) -> SeriesDetails:
         """Those of a stored series. Raises ArtifactCorrupt."""
         try:
-            return cls.model_validate_json(head.series.details)
+            return cls.model_validate_json(series.details)
         except ValidationError as error:
-            raise ArtifactCorrupt(f"{head.series.location.series} is not the record of a series of PostgreSQL") from error
+            raise ArtifactCorrupt(f"{series.location.series} is not the record of a series of PostgreSQL") from error
 
 
 class SegmentDetails(Part):
@@ -76,7 +76,7 @@ def plan_continuation(head: Head | None, identity: Identity, history: History, t
     """
     if head is None:
         return Begin("first", "the log archive was started")
-    details = SeriesDetails.of(head)
+    details = SeriesDetails.of(head.series)
     position = parse_lsn(head.position)
     if details.system != identity.system:
         return Begin("identity", f"the server has other data: its system identifier is {identity.system}, not {details.system}")

@@ -61,6 +61,10 @@ class WalReceiver:
         """Why the archive cannot continue where it ends."""
         self.trouble: ServerFailed | StorageError | None = None
         """Why nothing is received at present; None while it works."""
+        self.complete_until: int | None = None
+        """Everything that the server wrote until then is stored. In microseconds, by the clock of the server."""
+        self.warnings: tuple[str, ...] = ()
+        """What the owner of the server should change."""
 
     @property
     def durable(self) -> Head | None:
@@ -117,6 +121,7 @@ class WalReceiver:
             raise ServerFailed(f"the server sent a history file that cannot be read: {error}") from error
         kept = replication.keep_wal(self._target.slot)
         size = replication.file_size()
+        self.warnings = _check_limit(replication.keep_limit())
         series = list_series(self._target.store, self._target.log)
         self._head = load_head(self._target.store, series[-1]) if series else None
         plan = self._gap or plan_continuation(self._head, identity, history, text)
@@ -183,7 +188,7 @@ class WalReceiver:
     def _stream(self, replication: Replication, head: Head, timeline: int, history: History, size: int) -> tuple[int, int] | None:
         """Append one timeline; where it ended and what follows, or None if the receiver was stopped."""
         target = self._target
-        details = SeriesDetails.of(head)
+        details = SeriesDetails.of(head.series)
         start = parse_lsn(head.position) // size * size
         replication.start(target.slot, timeline, start)
         self.trouble = None
@@ -201,6 +206,7 @@ class WalReceiver:
                 while True:
                     ended = stream.advance()
                     self._head = writer.durable
+                    self.complete_until = stream.complete_until or self.complete_until
                     if ended is not None:
                         return ended.timeline, ended.position
                     if self._stopped:
@@ -214,3 +220,12 @@ class WalReceiver:
                 raise
             finally:
                 self._head = writer.durable
+
+
+def _check_limit(limit: str) -> tuple[str, ...]:
+    if limit != "-1":
+        return ()
+    return (
+        "max_slot_wal_keep_size is not set: while the archive cannot be written, the server keeps WAL until its disk is full. "
+        "Set a limit: ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();",
+    )

@@ -111,6 +111,11 @@ class Replication:
         text = _text(value)
         return int(text[:-2]) * _UNITS[text[-2:]]
 
+    def keep_limit(self) -> str:
+        """How much WAL the server keeps for a slot, with its unit; -1: any amount."""
+        ((value, *_),) = self._query("SHOW max_slot_wal_keep_size")
+        return _text(value)
+
     def read_history(self, timeline: int) -> str:
         """The history file of a timeline; empty for the first, which has none."""
         if timeline == 1:
@@ -127,6 +132,12 @@ class Replication:
         if position is None:
             raise ServerFailed(f"replication slot {slot} keeps no WAL", remedy="Drop it; it is created again.")
         return position
+
+    def drop_slot(self, slot: str) -> None:
+        """Keep no WAL any more. A missing slot is no error."""
+        (row,) = self._query(f"READ_REPLICATION_SLOT {slot}")
+        if row[0] is not None:
+            self._query(f"DROP_REPLICATION_SLOT {slot} WAIT")
 
     def _read_slot(self, slot: str) -> int | None:
         (row,) = self._query(f"READ_REPLICATION_SLOT {slot}")

@@ -34,11 +34,11 @@ _MOST = 1 << 20
 
 
 class WalScanner:
-    """Scans the WAL of one timeline from the beginning of a file on. Bytes may come in pieces of any size."""
+    """Scans the WAL of one timeline from the beginning of a page on. Bytes may come in pieces of any size."""
 
     def __init__(self, position: int, size: int, system: int, history: History, *, page: int = 8192) -> None:
-        if not is_size(size) or position % size:
-            raise ValueError("a scan begins at the beginning of a file")
+        if not is_size(size) or position % page:
+            raise ValueError("a scan begins at the beginning of a page")
         self.position = position
         """Up to here, everything was checked: at most seven bytes less than what was fed."""
         self.last: int | None = None
@@ -59,6 +59,20 @@ class WalScanner:
         self._is_kept = False
         self._is_empty = False
         """The rest of the file is empty, after a record that switches to the next file."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether only the rest of a record was seen, which began before the scan."""
+        return self._is_first or (self._rest > 0 and not self._length)
+
+    @property
+    def end(self) -> int:
+        """Where a recovery of this WAL ends: at the end of the last complete record. Not if the scan ``is_lost``."""
+        if self._rest:
+            return find_record_end(self._start, self._size, self._page)
+        if self._is_empty:
+            return -(-self.position // self._size) * self._size
+        return find_record_end(self.position, self._size, self._page)
 
     def feed(self, data: bytes | memoryview) -> Iterator[TransactionEnd | RestorePoint]:
         """Take the next bytes. The iterator has to be exhausted. Raises Unfit, RecordDamaged."""
@@ -87,6 +101,9 @@ class WalScanner:
     def _check_page(self, page: int) -> None:
         if self._is_empty:
             self._require_empty(self._header, page)
+            return
+        if self._is_first and page % self._size and not any(self._header):
+            self._is_empty, self._is_first = True, False  # a switch to the next file was before the scan
             return
         magic, flags, timeline, address, rest = _PAGE.unpack_from(self._header)
         if magic >> 8 != _MAGIC or (self._magic and magic != self._magic):
@@ -167,6 +184,13 @@ class WalScanner:
             yield parse_record(self._record[:length], self._start, end)
         elif (manager, info & 0xF0) == (XLOG, SWITCH):
             self._is_empty = end % self._size != 0
+
+
+def find_record_end(position: int, size: int, page: int = 8192) -> int:
+    """Where the record before ``position`` ends, if the next one begins there: the header of a page may be between them."""
+    offset = position % page
+    header = _PAGE.size + (_LONG.size if (position - offset) % size == 0 else 0)
+    return position - offset if offset <= header else position
 
 
 def _align(length: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 
 from strongroom.archive import Head, SegmentWriter
 from strongroom.datastores.postgresql.archive.continuation import SegmentDetails
@@ -25,6 +26,7 @@ _END_PATIENCE = 30.0
 """At the end of a timeline nothing waits for this."""
 _BORDER = 16 * 1024**2
 """No segment crosses a multiple of this position."""
+_SECOND = 1_000_000
 _BATCH = 64
 """Messages that are processed before timers are looked at."""
 _REMEDY = "It is received again; if this repeats, look for a failing disk or another server at the same address."
@@ -58,6 +60,10 @@ class WalStream:
         self._stopping: float | None = None
         """When a server that stops loses its patience."""
         self._recorded: int | None = None
+        self._complete: deque[tuple[int, int]] = deque()
+        """At this time, the server had no WAL after this position; for what is not stored yet."""
+        self.complete_until: int | None = None
+        """Everything that the server wrote until then is stored. In microseconds, by the clock of the server."""
 
     def advance(self) -> TimelineEnd | None:
         """Process what has arrived. Raises Diverged, ServerFailed, StorageError."""
@@ -99,6 +105,8 @@ class WalStream:
             length = min(len(data), self._next_stop() - self._received)
             piece, data = data[:length], data[length:]
             self._append(piece)
+        if self._received >= message.server_end:
+            self._note_complete(message.time)
 
     def _next_stop(self) -> int:
         """A piece of WAL ends here: at the end of a file or of a segment, or where the unknown begins."""
@@ -133,10 +141,21 @@ class WalStream:
         last = self._last_keepalive
         if last is not None and last.sent == message.sent == self._received:
             self._covered = last.time
+        if message.sent == self._received:
+            self._note_complete(message.time)
         self._last_keepalive = message
         if message.wants_reply:
             self._stopping = self._stopping or time.monotonic() + PATIENCE
             self._confirm(ask=False)
+
+    def _note_complete(self, at: int) -> None:
+        """At the time ``at``, the server had nothing that was not received. A note for each second is enough."""
+        if not self._complete or self._received == self._complete[-1][0]:
+            if self._complete:
+                self._complete.pop()
+            self._complete.append((self._received, at))
+        elif at - self._complete[-1][1] >= _SECOND:
+            self._complete.append((self._received, at))
 
     def _end(self, end: TimelineEnd) -> TimelineEnd:
         if end.position != self._received:
@@ -154,6 +173,8 @@ class WalStream:
         self._writer.check()
         now = time.monotonic()
         stored = self._durable()
+        while self._complete and self._complete[0][0] <= stored:
+            self.complete_until = self._complete.popleft()[1]
         if self._stopping is not None:
             if stored >= self._received:
                 self._stopping = None

@@ -64,12 +64,12 @@ class Session(BaseBackup, Fed):
             self._wire.send_query(command.encode())
             start, _ = self._next(ExecStatus.TUPLES_OK), self._next(ExecStatus.TUPLES_OK)
             self._next(ExecStatus.COPY_OUT)
+            self._positions = Positions(wal_start=_value(start, 0), timeline=int(_value(start, 1)))
+            if pages:
+                self._inspect(self._positions.wal_start)
         except BaseException:
             self._connection.close()
             raise
-        self._positions = Positions(wal_start=_value(start, 0), timeline=int(_value(start, 1)))
-        if pages:
-            self._inspect(self._positions.wal_start)
         self._start()
 
     # --- the protocol

@@ -88,7 +88,7 @@ class Copy(BaseBackup):
         super().__init__(server, request, version=version, spaces=spaces)
         if pages:
             self._inspect(start)
-        self._connection, self._start = connection, start
+        self._connection, self._start, self._system = connection, start, system
         self._segment = 0
         self._positions: Positions | None = None
         self._listing = Listing(system if int(server.version.series) >= blocks.OLDEST else None)
@@ -208,7 +208,8 @@ class Copy(BaseBackup):
             "SELECT lsn::text, labelfile, pg_size_bytes(current_setting('wal_segment_size'))::int FROM pg_backup_stop(false)"
         )
         timeline = _find_line(label, "START TIMELINE")
-        return label.encode(), Positions(wal_start=self._start, wal_stop=stop, timeline=int(timeline))
+        positions = Positions(wal_start=self._start, wal_stop=stop, timeline=int(timeline), system_identifier=str(self._system))
+        return label.encode(), positions
 
     def _look(self) -> None:
         """Abort the backup soon after its server died, not after all remaining files were read."""

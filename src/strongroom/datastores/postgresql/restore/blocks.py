@@ -133,7 +133,7 @@ def _read_list(link: ChainLink) -> Manifest:
     newest = manifest.wal[-1]
     if (newest.start, newest.end) != (link.positions.wal_start, link.positions.wal_stop):
         raise corrupt(f"{MANIFEST} is of a backup from {newest.start} to {newest.end}")
-    if link.positions.system_identifier not in (None, str(manifest.system)):
+    if manifest.system is not None and link.positions.system_identifier not in (None, str(manifest.system)):
         raise corrupt(f"{MANIFEST} is of database system {manifest.system}")
     return manifest
 

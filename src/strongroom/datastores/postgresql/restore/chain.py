@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores.postgresql.files import lsn
 from strongroom.datastores.postgresql.files.manifest import MANIFEST, WalRange, check_files, check_wal, parse_manifest
 from strongroom.datastores.postgresql.files.tree import make_directory, require_space_for
@@ -46,12 +46,19 @@ _RESERVE = 64 << 20
 
 
 def restore(
-    version: Version, chain: Sequence[ChainLink], target: Path, work_dir: Path, phase: Phase, server: Server | None = None
+    version: Version,
+    chain: Sequence[ChainLink],
+    target: Path,
+    work_dir: Path,
+    phase: Phase,
+    server: Server | None = None,
+    *,
+    log_follows: bool = False,
 ) -> Restored:
     """See the Protocol. ``target`` is marked as unusable until the end.
 
     The WAL of a full, or of changed blocks, is replayed by the first server on ``target``: with a ``backup_label``, it does not
-    start without this WAL. Other WAL is replayed here.
+    start without this WAL. Other WAL is replayed here, unless the log follows, which continues the timeline of the source.
     """
     wal = [link for link in chain if is_wal(link)]
     base = chain[: len(chain) - len(wal)]
@@ -63,7 +70,7 @@ def restore(
     merged = newest.data_size if len(base) > 1 else 0  # size of the stream; the WAL is added to it
     require_space_for(target, merged + sum(each.raw_size for each in (newest, *wal)) + _RESERVE)
     left_out = 0
-    with mark_unfinished(target):
+    with mark_unfinished(target, keep=log_follows):
         if len(base) > 1 or blocks.has_list(newest):
             merged_files = blocks.merge(base, target, phase)
             needed, left_out = merged_files.manifest.wal, merged_files.left_out
@@ -81,23 +88,34 @@ def restore(
             add_wal(wal, len(base), positions, target, phase)
             if any(each.positions.system_identifier is None for each in wal):  # taken by other programs
                 refuse_tablespaces(version, positions, wal[-1].positions, target, work_dir)
-            phase("recover")
             positions = wal[-1].positions
-            if server is not None:
-                timelines.reserve(server, target, positions.timeline or 1)
-            arrived = recover_wal(version, positions, target, work_dir, chain[-1].profile)
-            assert arrived.wal_stop is not None and arrived.timeline is not None
-            timelines.announce(target, arrived.timeline)
-            expect_arrival(target, arrived.wal_stop, arrived.timeline)
-        else:
-            assert positions.wal_stop is not None and positions.timeline is not None
-            taken = timelines.reserve(server, target, positions.timeline) if server is not None else positions.timeline + 1
-            first_start.prepare(target)
-            expect_arrival(target, positions.wal_stop, taken)
-        if server is not None and not server.is_adopted and way_in.is_needed(chain[-1].profile):
-            way_in.admit(version, target, work_dir, chain[-1].profile)
-        phase("sync")
+        if not log_follows:
+            if wal:
+                phase("recover")
+                _recover(version, positions, target, work_dir, chain[-1].profile, server)
+            else:
+                _await_first_start(positions, target, server)
+            if server is not None and not server.is_adopted and way_in.is_needed(chain[-1].profile):
+                way_in.admit(version, target, work_dir, chain[-1].profile)
+            phase("sync")
     return Restored(positions=positions, facts=facts, warnings=[_describe_maps(left_out)] if left_out else [])
+
+
+def _recover(
+    version: Version, positions: Positions, target: Path, work_dir: Path, profile: Profile | None, server: Server | None
+) -> None:
+    timelines.reserve(server, target, positions.timeline or 1)
+    arrived = recover_wal(version, positions, target, work_dir, profile)
+    assert arrived.wal_stop is not None and arrived.timeline is not None
+    timelines.announce(target, arrived.timeline)
+    expect_arrival(target, arrived.wal_stop, arrived.timeline)
+
+
+def _await_first_start(positions: Positions, target: Path, server: Server | None) -> None:
+    assert positions.wal_stop is not None and positions.timeline is not None
+    taken = timelines.reserve(server, target, positions.timeline)
+    first_start.prepare(target)
+    expect_arrival(target, positions.wal_stop, taken)
 
 
 def _describe_maps(number: int) -> str:

@@ -62,13 +62,18 @@ def _list_commands(server: Server) -> list[str]:
     return found
 
 
-def reserve(server: Server, target: Path, timeline: int) -> int:
-    """Make the recovery of ``target``, whose data is on ``timeline``, end on a new timeline; record and return its number."""
-    last = max(find_highest(server), timeline)
+def reserve(server: Server | None, target: Path, timeline: int, taken: int = 0) -> int:
+    """Make the recovery of ``target``, whose data is on ``timeline``, end on a new timeline; return its number.
+
+    It is higher than ``taken`` and than all that ``server``, which gets the data, has used; it is recorded for that server.
+    """
+    last = max(find_highest(server) if server is not None else 1, timeline, taken)
     for number in range(timeline + 1, last + 1):
         path = target / _WAL / f"{number:08X}.history"
         if not path.exists():
             write_file(path, f"{_MARK}timeline {number} is taken\n", find_owner(target))
+    if server is None:
+        return last + 1
     with suppress(ConfigurationError):  # while this data exists, the history files in its WAL contain it, too
         write_file(server.base_dir / RECORD, f"{last + 1}\n", find_owner(server.base_dir))
     return last + 1

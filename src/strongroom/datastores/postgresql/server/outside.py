@@ -48,7 +48,7 @@ class ServerPlacement(EntryPlacement):
                     found.append(_make_place(server, source, Path(os.path.realpath(space)), source))
         return found
 
-    def chosen(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
+    def choose_places(self, server: Server, choices: Mapping[str, Path]) -> list[Place]:
         """The places that a user chose for tablespaces, by name or by location at the source."""
         return [_make_place(server, name, directory, _CHOSEN) for name, directory in choices.items()]
 

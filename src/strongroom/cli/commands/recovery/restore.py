@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from strongroom.cli.commands.instance import Flavor, Host, Size, create_instance, show_instance
+from strongroom.cli.commands.recovery import moment
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column
@@ -56,6 +57,10 @@ EFFECTS = [
 def print_plan(session: Session, plan: Mapping[str, Any]) -> None:
     """Print a plan: source and target, then each effect."""
     session.output.record(plan, PLAN)
+    _print_effects(session, plan)
+
+
+def _print_effects(session: Session, plan: Mapping[str, Any]) -> None:
     if session.output.format is Format.table and not session.output.columns and plan["effects"]:
         print()
         session.output.rows(_fold_carried(plan["effects"]), EFFECTS)
@@ -87,10 +92,14 @@ def _fetch_plan(session: Session, backup: str, target: Mapping[str, Any], *, req
 
 def _note_plan(plan: Mapping[str, Any], *, everything: bool) -> None:
     """Print one line per effect on stderr; for a new instance, only what the user must know."""
-    shown = [e for e in plan["effects"] if everything or e["effect"] not in ("carried", "kept", "refused")]
     if everything:
         fetched, data = format_size(plan["stored_size"]), format_size(plan["data_size"])
         note(f"Plan: {_format_chain(plan['chain'])}; fetches {fetched}, restores {data}.")
+    _note_effects(plan, everything=everything)
+
+
+def _note_effects(plan: Mapping[str, Any], *, everything: bool) -> None:
+    shown = [e for e in plan["effects"] if everything or e["effect"] not in ("carried", "kept", "refused")]
     for effect in _fold_carried(shown):
         remedy = f" {effect['remedy']}" if effect["remedy"] else ""
         note(f"  {effect['effect']:<9}{effect['item']}: {effect['message'].rstrip('.')}.{remedy}")
@@ -109,18 +118,38 @@ def _require_allowed(plan: Mapping[str, Any]) -> None:
     app,
     "restore",
     example="strongroom restore tuesday --name mysql2 --plan\nstrongroom restore tuesday --name mysql2\n"
-    "strongroom restore tuesday --in-place mysql1",
+    "strongroom restore tuesday --in-place mysql1\n"
+    'strongroom restore --instance orders --to "2026-11-29 13:59:00+01:00" --name orders2\n'
+    "strongroom restore --instance orders --to latest --in-place orders",
 )
 def restore(
     session: Session,
     backup: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="BACKUP",
-            help=BACKUP,
+            help=f"{BACKUP} Or pass --instance and --to.",
+            show_default=False,
             autocompletion=complete_names("backups"),
         ),
-    ],
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANCE",
+            help="Restore the past of this instance, from its backups and its log archive. Of a deleted instance, the id.",
+            autocompletion=complete_names("instances"),
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help='With --instance: latest, a time with a zone ("2026-11-29 13:59:00+01:00"), lsn:X, gtid:X, before-gtid:X, '
+            "point:NAME, or backup:NAME. `strongroom window` shows what can be restored.",
+        ),
+    ] = None,
+    utc: Annotated[bool, typer.Option("--utc", help="A time without a zone is in UTC.")] = False,
     name: Annotated[str | None, typer.Option(help="Restore to a new instance with this name.")] = None,
     in_place: Annotated[
         str | None,
@@ -148,7 +177,7 @@ def restore(
     allow_same_name: AllowSameName = False,
     wait: Wait = True,
 ) -> None:
-    """Restore a backup to a new instance, or in place.
+    """Restore a backup, or an instance as it was at any moment, to a new instance or in place.
 
     In place, the previous data directory is kept, and put back automatically if the server does not start on the new one.
     `strongroom instance discard-old` deletes it. A copy with a new name is isolated: it contacts no other server and runs no
@@ -160,44 +189,82 @@ def restore(
         raise InvalidRequest(
             "--flavor, --size, --host and --tablespace are for a new instance", remedy="Leave them out with --in-place."
         )
+    if to is not None and to.startswith(moment.BACKUP) and backup is None:
+        backup, instance, to = to.removeprefix(moment.BACKUP), None, None
+    if (backup is None) == (instance is None) or (instance is None) != (to is None):
+        raise InvalidRequest("it is not clear what to restore", remedy="Pass a backup, or --instance INSTANCE --to TARGET.")
+    target = moment.understand(to, utc) if to is not None else None
     if name is not None:
         require_free_name(session, "instance", name, allow_same_name)
-    found = session.client.get("backups", backup, trashed="true")["backup"]
     directories = _parse_directories(tablespace or ())
     requested = {"instance": in_place, "host": host, "flavor": flavor, "size": size, "tablespace": [*directories] or None}
-    planned = _fetch_plan(session, found["id"], requested, required=plan)
+    new = {"name": name, "flavorRef": flavor, "volume": {"size": size} if size else None, "host": host}
+    if instance is not None and target is not None:
+        reached = moment.fetch_plan(session, instance, target, requested)
+        if plan:
+            moment.print_fields(session, reached)
+            _print_effects(session, reached["restore"])
+            raise typer.Exit(0 if reached["restore"]["allowed"] else 1)
+        moment.note_fields(reached)
+        _note_effects(reached["restore"], everything=in_place is not None)
+        _require_allowed(reached["restore"])
+        point = {"instance": reached["instance_id"], "target": target}
+        if name is not None:
+            _create(session, new, point, directories, wait)
+        elif in_place is not None:
+            _replace_with_moment(session, reached, in_place, point, yes, wait)
+        return
+    assert backup is not None
+    found = session.client.get("backups", backup, trashed="true")["backup"]
+    backup_plan = _fetch_plan(session, found["id"], requested, required=plan)
     if plan:
-        assert planned is not None
-        print_plan(session, planned)
-        raise typer.Exit(0 if planned["allowed"] else 1)
-    if planned is not None:
-        _note_plan(planned, everything=in_place is not None)
-        _require_allowed(planned)
+        assert backup_plan is not None
+        print_plan(session, backup_plan)
+        raise typer.Exit(0 if backup_plan["allowed"] else 1)
+    if backup_plan is not None:
+        _note_plan(backup_plan, everything=in_place is not None)
+        _require_allowed(backup_plan)
     if name is not None:
-        body = {
-            "name": name,
-            "flavorRef": flavor,
-            "volume": {"size": size} if size else None,
-            "restorePoint": {"backupRef": found["id"]} | ({"tablespaces": directories} if directories else {}),
-            "host": host,
-        }
         with name_good_backups(session, found):
-            create_instance(session, body, wait)
-        if wait:
-            note(f"{name} is isolated: it contacts no other server until `strongroom instance activate {name}`.")
+            _create(session, new, {"backupRef": found["id"]}, directories, wait)
     elif in_place is not None:
-        target = session.client.get("instances", in_place)["instance"]
-        if found["instance_id"] != target["id"]:
-            warn(_describe_other_source(found, target))
+        replaced = session.client.get("instances", in_place)["instance"]
+        if found["instance_id"] != replaced["id"]:
+            warn(_describe_other_source(found, replaced))
         when = (
             f"{found['name']}, taken {format_moment(found['created'])} UTC from {found['instance_name'] or 'an unknown instance'}"
         )
-        lost = f"Later changes in {target['name']} are only in the previous data, which is kept."
-        confirm(f"{lost}\nReplace the data of {target['name']} with backup {when}?", yes)
+        lost = f"Later changes in {replaced['name']} are only in the previous data, which is kept."
+        confirm(f"{lost}\nReplace the data of {replaced['name']} with backup {when}?", yes)
         with name_good_backups(session, found):
-            reply = session.client.post("instances", target["id"], "action", json={"restore": {"backupRef": found["id"]}})
+            reply = session.client.post("instances", replaced["id"], "action", json={"restore": {"backupRef": found["id"]}})
             session.finish(reply.job, wait)
-        show_instance(session, target["id"])
+        show_instance(session, replaced["id"])
+
+
+def _create(
+    session: Session, new: Mapping[str, Any], point: Mapping[str, Any], directories: Mapping[str, str], wait: bool
+) -> None:
+    """Restore to a new instance."""
+    body = {**new, "restorePoint": {**point, **({"tablespaces": directories} if directories else {})}}
+    create_instance(session, body, wait)
+    if wait:
+        note(f"{new['name']} is isolated: it contacts no other server until `strongroom instance activate {new['name']}`.")
+
+
+def _replace_with_moment(
+    session: Session, plan: Mapping[str, Any], in_place: str, point: Mapping[str, Any], yes: bool, wait: bool
+) -> None:
+    """Restore in place to a moment."""
+    replaced = session.client.get("instances", in_place)["instance"]
+    name = replaced["name"]
+    if plan["instance_id"] != replaced["id"]:
+        warn(f"Warning: this is the past of another instance, {plan['instance_name']}; its data replaces that of {name}.")
+    lost = f"Later changes in {name} are only in the previous data, which is kept."
+    confirm(f"{lost}\nReplace the data of {name} with that of {plan['instance_name']} at {moment.format_target(plan)}?", yes)
+    reply = session.client.post("instances", replaced["id"], "action", json={"restore": point})
+    session.finish(reply.job, wait)
+    show_instance(session, replaced["id"])
 
 
 def _describe_other_source(backup: Mapping[str, Any], target: Mapping[str, Any]) -> str:

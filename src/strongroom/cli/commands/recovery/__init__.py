@@ -1,0 +1,1 @@
+"""Commands that restore data, and that show what can be restored."""

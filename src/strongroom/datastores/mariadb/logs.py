@@ -1,0 +1,61 @@
+"""The log archive of MariaDB: implements ``protocol.logs.Logs``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from strongroom.archive import Contents, Stretch, Target
+from strongroom.artifact import Positions
+from strongroom.datastores.innodb.archive import cut, start
+from strongroom.datastores.innodb.archive.receiver import LogReceiver
+from strongroom.datastores.innodb.binlog.pieces import Position
+from strongroom.datastores.innodb.replay import apply
+from strongroom.datastores.mariadb.binlog.dialect import MariaDBDialect
+from strongroom.datastores.mariadb.binlog.identity import find_identity
+from strongroom.datastores.mariadb.galera.lineage import ensure_lineage
+from strongroom.datastores.mariadb.replay.replica import MariaDBReplica
+from strongroom.datastores.mariadb.replay.rewrite import MariaDBRewriter
+from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
+from strongroom.datastores.protocol.servers import Server, Version
+
+
+def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
+    """See ``Logs.open_archiver``."""
+    return LogReceiver(
+        server,
+        request,
+        MariaDBDialect(),
+        find_identity=lambda _, lineage: find_identity(lineage),
+        find_lineage=lambda: ensure_lineage(server.data_dir),
+    )
+
+
+def release(server: Server) -> None:
+    """See ``Logs.release``. The server keeps nothing for an archive."""
+
+
+def precedes(first: str, second: str) -> bool:
+    """See ``Logs.precedes``."""
+    return Position.parse(first).precedes(Position.parse(second))
+
+
+def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
+    """See ``Logs.find_start``."""
+    return start.find_start(backup, log)
+
+
+def find_cut(target: Target, stretch: Stretch) -> Cut:
+    """See ``Logs.find_cut``."""
+    return cut.find_cut(target, stretch, MariaDBDialect())
+
+
+def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
+    """See ``Logs.replay``. ``server`` has the keys of encrypted data."""
+    return apply.replay(
+        replay,
+        data_dir,
+        work_dir,
+        MariaDBRewriter(),
+        lambda folder: MariaDBReplica(version, data_dir, work_dir, folder, replay.profile, server),
+    )

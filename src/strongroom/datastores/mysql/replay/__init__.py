@@ -1,0 +1,1 @@
+"""Rolls restored data of MySQL forward."""

@@ -1,0 +1,1 @@
+"""Rolls a restored backup forward with archived WAL, exactly to a position."""

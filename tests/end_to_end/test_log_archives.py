@@ -1,0 +1,180 @@
+"""A policy archives the log of a real PostgreSQL by itself, whatever is killed, and ends it when it is not wanted any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from strongroom.archive import Window, find_window, load_log
+from strongroom.archive.location import LogLocation
+from strongroom.datastores.postgresql.files.lsn import parse_lsn
+from strongroom.sections import Storage
+from strongroom.storage import open_store
+from support.service import Service
+
+PASSWORD = "pass-of-user1"
+
+
+def wait_for(find: Callable[[], Any], seconds: float = 120) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+    return found
+
+
+class Archived:
+    """A service with one PostgreSQL, whose log a policy archives."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        service.cli("policy", "create", "gold", "--log-archive", "--max-loss", "10s", "--keep-last", "5")
+        self.view = service.create(
+            "orders",
+            datastore={"type": "postgresql"},
+            databases=[{"name": "db1"}],
+            users=[{"name": "user1", "password": PASSWORD, "databases": [{"name": "db1"}]}],
+        )
+        self.id = self.view["id"]
+        self.sql("CREATE TABLE numbers (n serial)")
+
+    def sql(self, statement: str) -> Any:
+        """As the user of the request; the position of the log afterwards if it is a change."""
+        with psycopg.connect(
+            host=self.view["ip"][0], port=self.view["port"], user="user1", password=PASSWORD, dbname="db1", autocommit=True
+        ) as connection:
+            connection.execute(statement)
+            row = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+            assert row is not None
+            return row[0]
+
+    def slots(self) -> set[str]:
+        with psycopg.connect(
+            host=self.view["ip"][0], port=self.view["port"], user="user1", password=PASSWORD, dbname="db1", autocommit=True
+        ) as connection:
+            return {row[0] for row in connection.execute("SELECT slot_name FROM pg_replication_slots")}
+
+    def protection(self) -> dict[str, Any]:
+        (one,) = self.service.get("/protection")["protection"]["databases"]
+        return dict(one)
+
+    def archive(self) -> dict[str, Any]:
+        return dict(self.protection()["log_archive"] or {})
+
+    def incidents(self) -> set[str]:
+        return {incident["condition"] for incident in self.protection()["incidents"]}
+
+    def pid(self) -> int | None:
+        """Of the process of the duty."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes().split(b"\0")
+                    log = str((entry / "fd" / "2").readlink())
+                except OSError:
+                    continue
+                if b"strongroom.worker.duty" in command and log.startswith(str(self.service.data_dir)):
+                    return int(entry.name)
+        return None
+
+    def write(self) -> None:
+        """Write, and wait until it is archived."""
+        position = self.sql("INSERT INTO numbers DEFAULT VALUES")
+        wait_for(lambda: parse_lsn(self.archive()["position"] or "0/0") >= parse_lsn(position))
+
+    def window(self) -> Window:
+        log = LogLocation(container="database_backups", database=self.id, source=self.id)
+        contents, damaged = load_log(open_store(Storage(path=self.service.data_dir / "store")), log)
+        assert not damaged
+        return find_window(contents, lambda first, second: parse_lsn(first) <= parse_lsn(second))
+
+    def completed(self) -> list[dict[str, Any]]:
+        return [backup for backup in self.service.get("/backups")["backups"] if backup["status"] == "COMPLETED"]
+
+
+def test_the_log_is_archived_through_deaths_and_ends_with_the_policy(serve: Callable[..., Service]) -> None:
+    archived = Archived(serve())
+    service = archived.service
+    assert "at most 10s may be lost" in service.cli("policy", "show", "gold").stdout
+    service.cli("policy", "attach", "gold", "orders")
+    archived.write()
+    assert archived.slots() >= {"strongroom_log"}
+    assert archived.archive()["state"] == "running"
+    assert "behind" in service.cli("status").stdout
+    # Without a backup the log is of no use: one begins by itself.
+    (base,) = wait_for(archived.completed)
+    assert base["description"] == "policy gold: the log archive has no backup yet"
+
+    first = archived.pid()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    archived.write()
+    second = archived.pid()
+    assert second not in (None, first)
+
+    service.kill()  # the duty goes on without it
+    archived.sql("INSERT INTO numbers DEFAULT VALUES")
+    service.start()
+    archived.write()
+    assert archived.pid() == second
+
+    service.kill()
+    assert second is not None
+    os.kill(second, signal.SIGKILL)  # nobody restarts it, until the service has sent its options again
+    archived.sql("INSERT INTO numbers DEFAULT VALUES")
+    service.start()
+    archived.write()
+    assert len(archived.window().intervals) == 1
+    assert not archived.window().gaps
+
+    service.cli("policy", "update", "gold", "--max-loss", "1m")  # other options: another process
+    wait_for(lambda: archived.archive()["max_loss"] == 60)
+    archived.write()
+    service.cli("policy", "detach", "gold", "orders")
+    wait_for(lambda: archived.pid() is None and "strongroom_log" not in archived.slots())
+    assert archived.protection()["log_archive"] is None
+    assert not archived.incidents()
+
+
+def test_a_store_that_fails_and_a_restore_in_place_are_incidents_until_they_are_over(serve: Callable[..., Service]) -> None:
+    archived = Archived(serve())
+    service = archived.service
+    service.cli("policy", "attach", "gold", "orders")
+    archived.write()
+    wait_for(archived.completed)
+    logs = service.data_dir / "store" / "database_backups" / "_logs" / archived.id / archived.id
+    aside = logs.with_name("aside")
+    logs.rename(aside)
+    logs.write_text("in the way")  # a directory without rights would not stop root
+    archived.sql("INSERT INTO numbers DEFAULT VALUES")
+    wait_for(lambda: "loss" in archived.incidents())
+    protection = archived.protection()
+    assert protection["state"] == "loss" and protection["level"] == "critical"
+    assert service.cli("status", "--check", check=False).returncode == 2
+    logs.unlink()
+    aside.rename(logs)
+    wait_for(lambda: "loss" not in archived.incidents())
+    archived.write()
+    assert not archived.window().gaps
+
+    # The data is another one: a gap, until a backup of it is complete.
+    before = len(archived.completed())
+    (base, *_) = archived.completed()
+    service.wait(service.act("/instances/orders/action", {"restore": {"backupRef": base["id"]}}))
+    wait_for(lambda: "log gap" in archived.incidents())
+    wait_for(lambda: "log gap" not in archived.incidents())
+    assert archived.completed()[0]["description"] == "policy gold: the log archive has a gap"
+    assert len(archived.completed()) == before + 1
+    archived.sql("CREATE TABLE IF NOT EXISTS numbers (n serial)")
+    archived.write()
+    assert len(archived.window().intervals) == 2
+
+    service.wait(service.call("DELETE", "/instances/orders").headers["Strongroom-Job"])
+    assert archived.pid() is None
+    assert logs.is_dir()  # as long as there is a backup
