@@ -24,6 +24,7 @@ RULES: dict[str, Role] = {
     "GET /instances/{instance}/window": READER,
     "GET /instances/{instance}/recovery-plan": READER,
     "GET /instances/{instance}/log-events": READER,
+    "POST /instances/{instance}/restore-points": MEMBER,
     "GET /instances/{instance}/databases": READER,
     "POST /instances/{instance}/databases": MEMBER,
     "DELETE /instances/{instance}/databases/{name}": MEMBER,

@@ -232,7 +232,7 @@ def _make(
         last_remedy="",
         obstacle=waiting if waiting.startswith(STOPPED) else "",
         pause=pause,
-        lag=find_lag(archive, database, policy, now()),
+        lag=find_lag(site, archive, database, policy, now()),
         policy=policy.name if policy else "POLICY",
     )
     return _Subject(database, policy, state, subject, archive)
