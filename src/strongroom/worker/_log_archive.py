@@ -14,6 +14,7 @@ from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import InvalidRequest, StorageError, StrongroomError
 from strongroom.storage import Store, open_store
 from strongroom.system.files import write_file
+from strongroom.system.imports import hide_packages
 from strongroom.worker.duty import Duty
 from strongroom.worker.spec import ArchivedSeries, Failure, LogArchiveFacts, LogArchiveOptions
 
@@ -33,7 +34,9 @@ def run(duty: Duty) -> None:
     store = open_store(options.storage, gid=duty.spec.store_gid)
     _require_known(duty, store, options.log)
     request = LogRequest(store, options.log, options.artifact, options.recipients, options.lineage, options.max_age)
-    archiver = datastores.get(duty.spec.server.datastore).require_logs().open_archiver(duty.spec.server, request)
+    with hide_packages("cryptography"):  # it takes 8 MB; connections that need it load it
+        logs = datastores.get(duty.spec.server.datastore).require_logs()
+    archiver = logs.open_archiver(duty.spec.server, request)
     errors: list[BaseException] = []
 
     def archive() -> None:
