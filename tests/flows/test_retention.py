@@ -787,6 +787,28 @@ def test_the_log_stays_while_a_brake_stops_retention(logged: World) -> None:
     assert find_beginning(logged) == 0
 
 
+def test_the_log_stays_while_a_restore_reads_it(logged: World) -> None:
+    with logged.site.catalog.write() as session:
+        backup, instance = session.get_one(Backup, "full30"), session.get_one(Instance, "orders")
+        job = new_job(session, "p", "restore", instance=instance, backup=backup)
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+    with logged.site.catalog.write() as session:
+        session.get_one(Job, job.id).finished = now()
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 1
+
+
+@pytest.mark.parametrize("deleted", [("full10", "full20", "full30"), ("full1",)])
+def test_the_log_of_deleted_backups_stays_as_long_as_they_do(logged: World, deleted: tuple[str, ...]) -> None:
+    for backup in deleted:
+        discard_backup(logged.site, "p", backup)
+    sweep_logs(logged.site)
+    assert find_beginning(logged) <= 1
+    for backup in deleted:
+        undelete_backup(logged.site, "p", backup)
+
+
 def test_the_log_from_the_newest_backup_in_the_store_stays(logged: World) -> None:
     logged.site.stores.default.delete(["c/full10/manifest.json"])
     logged.site.stores.default.delete(["c/full20/manifest.json"])
