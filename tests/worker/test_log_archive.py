@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def _read_report(directory: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+@pytest.mark.root
 def test_the_log_of_a_server_is_archived_until_the_duty_ends(place: Path, start: Start) -> None:
     owner = find_user(postgresql.server_user()).owner
     directory, top = place / "duty", place / "store"
@@ -78,6 +80,20 @@ def test_the_log_of_a_server_is_archived_until_the_duty_ends(place: Path, start:
             assert time.monotonic() < deadline and process.poll() is None, _read_report(directory)
             time.sleep(0.1)
         assert _read_report(directory)["detail"] == "the log is archived"
+        directory.rename(place / "moved")  # its agent has gone for ever
+        assert process.wait(30) == 1
+        (place / "moved").rename(directory)
+        (directory / "report.json").unlink()
+        process = start(spec)
+        while not _read_report(directory):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.1)
+        os.chown(directory, 0, 0)  # no report can be written, as on a full disk
+        with instance.connect("postgres") as connection:
+            fill(connection, 100)
+            row = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+        assert row is not None
+        time.sleep(5)  # more than one report
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         contents, damaged = load_log(open_store(Storage(path=top)), LOG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -44,16 +45,22 @@ def run(duty: Duty) -> None:
 
     thread = threading.Thread(target=archive, name="log-archive")
     thread.start()
-    while not duty.stopped.wait(_PACE):
-        _report(duty, archiver)
-        _note_known(duty, archiver)
-    archiver.stop()
-    thread.join()
-    archiver.close()
-    store.close()
+    try:
+        while not duty.stopped.wait(_PACE):
+            with suppress(OSError):  # the disk may be full: all the more reason to go on
+                _report(duty, archiver)
+                _note_known(duty, archiver)
+            if not duty.spec.directory.exists():
+                break
+    finally:
+        archiver.stop()
+        thread.join()
+        archiver.close()
+        store.close()
     if errors:
         raise errors[0]
-    _report(duty, archiver)
+    with suppress(OSError):
+        _report(duty, archiver)
 
 
 def release(server: Server) -> None:
