@@ -129,7 +129,11 @@ def _find_point(pieces: Sequence[WalPiece], name: str) -> Cut:
                 elif not text.startswith(_OWN_POINTS):
                     others = [*others, text][-_MOST_NAMES:]
     if not found:
-        names = f"The last ones are: {', '.join(others)}." if others else "There is none. Create one on the server: SELECT pg_create_restore_point('before-release')."
+        names = (
+            f"The last ones are: {', '.join(others)}."
+            if others
+            else "There is none. Create one on the server: SELECT pg_create_restore_point('before-release')."
+        )
         raise NotFound(f"the log has no restore point {name!r} after the oldest backup", remedy=names)
     if len(found) > 1:
         places = ", ".join(f"lsn:{format_lsn(end)} ({_format_time(time)})" for _, end, time in found[-_MOST_NAMES:])
