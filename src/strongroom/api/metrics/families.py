@@ -49,7 +49,7 @@ def make_page(site: Site, jobs: FinishedJobs) -> bytes:
             *_describe_service(site, at),
             *_describe_databases(databases),
             *_describe_backups(session, databases),
-            *_describe_log_archives(session, databases, at),
+            *_describe_log_archives(session, site, databases, at),
             *_describe_policies(session, databases, at),
             *_describe_waiting_jobs(session, databases),
             *_describe_finished_jobs(jobs),
@@ -172,9 +172,9 @@ def _describe_backups(session: Session, databases: Sequence[DatabaseRow]) -> Ite
     )
 
 
-def _describe_log_archives(session: Session, databases: Sequence[DatabaseRow], at: datetime) -> Iterator[Metric]:
+def _describe_log_archives(session: Session, site: Site, databases: Sequence[DatabaseRow], at: datetime) -> Iterator[Metric]:
     names = {row.id: _of(row) for row in databases}
-    archives = [row for row in list_log_archives(session, at) if row.database_id in names]
+    archives = [row for row in list_log_archives(session, site, at) if row.database_id in names]
     yield _gauge(
         "log_archive_lag_seconds",
         "How much of the log could be lost now, at most.",

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.catalog import Instance, LogArchive
 from strongroom.flows.archives.state import find_loss
+from strongroom.flows.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class ArchiveRow:
     """Everything that the server wrote until then is stored."""
 
 
-def list_log_archives(session: Session, at: datetime) -> list[ArchiveRow]:
+def list_log_archives(session: Session, site: Site, at: datetime) -> list[ArchiveRow]:
     """The log archives of all existing instances."""
     rows = (
         select(LogArchive, Instance.state)
@@ -36,7 +37,7 @@ def list_log_archives(session: Session, at: datetime) -> list[ArchiveRow]:
         ArchiveRow(
             database_id=archive.database_id,
             is_running=archive.state == "running" and not archive.trouble,
-            lag=find_loss(archive, at) if state == "running" else None,
+            lag=find_loss(site, archive, at) if state == "running" else None,
             complete_until=archive.complete_until,
         )
         for archive, state in session.execute(rows)
