@@ -91,7 +91,7 @@ def test_the_log_of_a_server_is_archived_until_the_duty_ends(place: Path, start:
             time.sleep(0.1)
         os.chown(directory, 0, 0)  # no report can be written, as on a full disk
         with instance.connect("postgres") as connection:
-            fill(connection, 100)
+            connection.execute("CREATE TABLE later AS SELECT generate_series(1, 1000)")
             row = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
         assert row is not None
         time.sleep(5)  # more than one report

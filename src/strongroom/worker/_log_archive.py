@@ -11,7 +11,7 @@ from strongroom import datastores
 from strongroom.archive import Head, LogLocation, list_series
 from strongroom.datastores.protocol.logs import Archiver, LogRequest
 from strongroom.datastores.protocol.servers import Server
-from strongroom.errors import InvalidRequest, StorageError
+from strongroom.errors import InvalidRequest, StorageError, StrongroomError
 from strongroom.storage import Store, open_store
 from strongroom.system.files import write_file
 from strongroom.system.imports import hide_packages
@@ -50,7 +50,7 @@ def run(duty: Duty) -> None:
     thread.start()
     try:
         while not duty.stopped.wait(_PACE):
-            with suppress(OSError):  # the disk may be full: all the more reason to go on
+            with suppress(StrongroomError):  # the disk may be full: all the more reason to continue
                 _report(duty, archiver)
                 _note_known(duty, archiver)
             if not duty.spec.directory.exists():
@@ -62,7 +62,7 @@ def run(duty: Duty) -> None:
         store.close()
     if errors:
         raise errors[0]
-    with suppress(OSError):
+    with suppress(StrongroomError):
         _report(duty, archiver)
 
 
