@@ -40,6 +40,7 @@ BODIES: dict[str, Any] = {
     "PUT /instances/{instance}/users/{user}": {"user": {"password": "secret"}},
     "PUT /instances/{instance}/users/{user}/databases": {"databases": [{"name": "db"}]},
     "POST /instances/{instance}/root": {},
+    "POST /instances/{instance}/restore-points": {"restore_point": {"name": "p"}},
     "POST /backups": {"backup": {"name": "new", "instance": "{instance}"}},
     "POST /backups/{backup}/action": {"verify": {}},
     "POST /backup_strategies": {"backup_strategy": {"instance_id": "{instance}", "swift_container": "c"}},

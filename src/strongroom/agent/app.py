@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from starlette.applications import Starlette
 
+from strongroom import datastores
 from strongroom.agent import routes
 from strongroom.agent.application import Handler, make_application
 from strongroom.agent.checks import Check, check_host, check_server
@@ -26,6 +27,7 @@ from strongroom.agent.models import (
     DutyView,
     HostView,
     JobQuery,
+    RestorePoint,
     RootState,
     ServerView,
     StopQuery,
@@ -217,6 +219,10 @@ def _handle_servers(agent: Agent) -> _Handlers:
     def check(server: str) -> list[Check]:
         return list(check_server(servers.server(server)))
 
+    def create_point(server: str, point: RestorePoint) -> str:
+        _, running = servers.serving(server)
+        return datastores.get(running.datastore).require_logs().create_point(running, point.name)
+
     def activate(server: str) -> ServerView:
         servers.copies.activate(server)
         servers.after_job(server)
@@ -235,6 +241,7 @@ def _handle_servers(agent: Agent) -> _Handlers:
         routes.DISCARD_OLD: servers.discard_old,
         routes.CHECK_SERVER: check,
         routes.DESCRIBE_ACTIVATION: servers.copies.describe,
+        routes.CREATE_POINT: create_point,
         routes.ACTIVATE: activate,
     }
 

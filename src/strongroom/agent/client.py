@@ -21,6 +21,7 @@ from strongroom.agent.models import (
     HostView,
     JobQuery,
     PlanRequest,
+    RestorePoint,
     RootAccount,
     Seed,
     ServerDefinition,
@@ -267,6 +268,10 @@ class AgentClient:
     async def revoke(self, server_id: str, name: str, host: str, database: str) -> None:
         """Raises NotFound."""
         await self._call(routes.REVOKE, server_id, query=GrantQuery(name=name, host=host, database=database))
+
+    async def create_restore_point(self, server_id: str, name: str) -> str:
+        """Write a restore point into the log of the server; its position. Raises Unsupported, InvalidRequest."""
+        return await self._call(routes.CREATE_POINT, server_id, body=RestorePoint(name=name))
 
     async def root_enabled(self, server_id: str) -> bool:
         """Whether the administrator's account of the database can be used from outside."""

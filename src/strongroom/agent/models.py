@@ -151,6 +151,12 @@ class RootAccount(Message):
     password: str = Field(repr=False, min_length=1)
 
 
+class RestorePoint(Message):
+    """Body of ``POST /servers/{id}/restore-point``."""
+
+    name: str = Field(min_length=1, max_length=255)
+
+
 class HostView(Message):
     """What the agent knows of its host."""
 

@@ -21,6 +21,7 @@ from strongroom.agent.models import (
     HostView,
     JobQuery,
     PlanRequest,
+    RestorePoint,
     RootAccount,
     RootState,
     Seed,
@@ -82,6 +83,7 @@ UNDO_SWAP = Route("POST", "/servers/{server}/swap/undo", ServerView, Swap, is_sl
 DISCARD_OLD = Route("POST", "/servers/{server}/discard-old", ServerView, is_slow=True)
 CHECK_SERVER = Route("GET", "/servers/{server}/checks", list[Check])
 DESCRIBE_ACTIVATION = Route("GET", "/servers/{server}/activation", Activation)
+CREATE_POINT = Route("POST", "/servers/{server}/restore-point", str, RestorePoint)
 ACTIVATE = Route("POST", "/servers/{server}/activate", ServerView, is_slow=True)
 
 _GALERA = "/servers/{server}/galera"

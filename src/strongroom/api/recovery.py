@@ -7,13 +7,38 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import AwareDatetime
 
+from strongroom.api.databases.routes import connect_server
 from strongroom.api.http.caller import MAX_PAGE, CallerDep, ControlDep, project_router
-from strongroom.api.http.fields import Moment, Name, Segment, Text, View
-from strongroom.errors import InvalidRequest
+from strongroom.api.http.fields import Moment, Name, OwnBody, Segment, Text, View
+from strongroom.api.http.placement import PlacementDep
 from strongroom.flows import SEARCHES, FoundEvent, RecoveryPlan, RecoveryWindow, Search, plan_recovery, search_log, show_window
-from strongroom.identity import authorize
 
 router = project_router("recovery")
+
+
+class NewPoint(OwnBody):
+    """The name of a restore point."""
+
+    name: Name
+
+
+class CreatePoint(OwnBody):
+    """Body of a create."""
+
+    restore_point: NewPoint
+
+
+class PointView(View):
+    """A restore point in the log of the server. It can be restored as soon as the log up to it is archived."""
+
+    name: str
+    position: str
+
+
+class OnePoint(View):
+    """Reply about a restore point."""
+
+    restore_point: PointView
 
 
 class OneWindow(View):
@@ -45,35 +70,25 @@ async def plan(
     instance: Segment,
     caller: CallerDep,
     control: ControlDep,
+    placement: PlacementDep,
     target: Annotated[
         Moment,
         Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME."),
     ],
     in_place: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
-    host: Annotated[
-        str | None, Query(description="Host of the new instance, for administrators. Default: the host the service would choose.")
-    ] = None,
-    flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
-    size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
-    tablespace: Annotated[list[Name], Query(description="PostgreSQL: tablespaces to restore to separate directories.")] = [],  # noqa: B006
 ) -> OneRecoveryPlan:
     """Extension: plan a restore of the instance's past to a moment; changes nothing. Refused (409) if it cannot be reached."""
-    if in_place is not None and not (host is None and flavor is None and size is None):
-        raise InvalidRequest(
-            "a restore in place keeps host, flavor and size of the instance", remedy="Leave host, flavor and size out."
-        )
-    if host is not None:
-        authorize(caller.principal, "POST /instances host")
+    placement.check(caller, in_place)
     found = await plan_recovery(
         control,
         caller.project,
         instance,
         target,
         in_place=in_place,
-        host=host,
-        flavor=flavor,
-        size=size,
-        tablespaces=tablespace,
+        host=placement.host,
+        flavor=placement.flavor,
+        size=placement.size,
+        tablespaces=placement.tablespaces,
     )
     if not caller.principal.is_admin:
         found = found.model_copy(update={"restore": found.restore.model_copy(update={"host": None})})
@@ -96,3 +111,12 @@ def events(
         control, caller.project, instance, kinds=kind or SEARCHES, table=table, since=since, until=until, limit=limit
     )
     return ManyEvents(events=found)
+
+
+@router.post("/instances/{instance}/restore-points")
+async def create_point(instance: Segment, body: CreatePoint, caller: CallerDep, control: ControlDep) -> OnePoint:
+    """Extension: write a named restore point into the log of a running server; PostgreSQL only."""
+    name = body.restore_point.name
+    async with connect_server(control, caller.project, instance) as (agent, row):
+        position = await agent.create_restore_point(row.id, name)
+    return OnePoint(restore_point=PointView(name=name, position=position))

@@ -13,7 +13,7 @@ from strongroom.catalog._tables import Table, now
 class LogArchive(Table):
     """The log archive of an instance, as its duty last reported it. It exists as long as the store has a log of the instance.
 
-    Times are those of the host, unless something else is said.
+    Times are those of the host, unless noted otherwise.
     """
 
     __tablename__ = "log_archives"

@@ -26,7 +26,7 @@ from strongroom.cli.commands.cluster import cluster
 from strongroom.cli.commands.local import config, key, userfile
 from strongroom.cli.commands.local.replace import replace_process
 from strongroom.cli.commands.policy import policy
-from strongroom.cli.commands.recovery import log, restore, window
+from strongroom.cli.commands.recovery import log, point, restore, window
 from strongroom.cli.connection.credentials import DEFAULT_URL
 from strongroom.cli.session import EXIT_CODES, Cloud, PasswordFile, Project, Url, Username, epilog
 
@@ -130,6 +130,7 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(restore.app)
 app.add_typer(window.app)
 app.add_typer(log.app, name="log")
+app.add_typer(point.app, name="restore-point")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(db.app, name="db")
 app.add_typer(user.app, name="user")

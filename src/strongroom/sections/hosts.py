@@ -23,3 +23,6 @@ class Hosts(Section):
     overcommit: float = Field(
         1.5, gt=0, description="Limit for placing new instances: the sum of their flavors' memory, as a multiple of the host's."
     )
+    duties_interval: float = Field(
+        10.0, gt=0, description="Seconds between two queries of the log archives of hosts. Only while there are any."
+    )

@@ -18,6 +18,7 @@ from strongroom.datastores.mariadb.replay.replica import MariaDBReplica
 from strongroom.datastores.mariadb.replay.rewrite import MariaDBRewriter
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.errors import Unsupported
 
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
@@ -33,6 +34,14 @@ def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
 
 def release(server: Server) -> None:
     """See ``Logs.release``. The server keeps nothing for an archive."""
+
+
+def create_point(server: Server, name: str) -> str:
+    """See ``Logs.create_point``."""
+    raise Unsupported(
+        "MariaDB has no restore points",
+        remedy="Note the time, or the position of the log: `SELECT @@gtid_current_pos`; both can be restored.",
+    )
 
 
 def precedes(first: str, second: str) -> bool:

@@ -19,6 +19,7 @@ from strongroom.datastores.mysql.replay.rewrite import MySQLRewriter
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
 from strongroom.datastores.toolkit.lineage import ensure_lineage
+from strongroom.errors import Unsupported
 
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
@@ -34,6 +35,14 @@ def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
 
 def release(server: Server) -> None:
     """See ``Logs.release``. The server keeps nothing for an archive."""
+
+
+def create_point(server: Server, name: str) -> str:
+    """See ``Logs.create_point``."""
+    raise Unsupported(
+        "MySQL has no restore points",
+        remedy="Note the time, or the position of the log: `SELECT @@gtid_executed`; both can be restored.",
+    )
 
 
 def precedes(first: str, second: str) -> bool:

@@ -139,6 +139,12 @@ class Logs(Protocol):
         Raises ServerFailed, ConfigurationError.
         """
 
+    def create_point(self, server: Server, name: str) -> str:
+        """Write a restore point with this name into the log of a running server. Returns its position.
+
+        Raises Unsupported for a database without restore points, InvalidRequest for a name that it refuses, ServerFailed.
+        """
+
     def precedes(self, first: str, second: str) -> bool:
         """Whether the first position is before the second, or equal. Raises ValueError for text that is not a position."""
 

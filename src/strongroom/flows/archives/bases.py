@@ -51,7 +51,7 @@ def note_gap(session: Session, row: LogArchive, instance: Instance, *, is_based:
         instance,
         GAP,
         f"the log archive has a gap before its new beginning{since}: {row.began_reason or row.began}",
-        "A backup begins by itself; moments after it can be restored when it is complete.",
+        "A backup begins automatically; moments after it can be restored when it is complete.",
     )
 
 

@@ -33,6 +33,6 @@ def find_beginning(store: Store, log: LogLocation, series: int) -> Beginning:
             break
         try:
             record = load_series(store, log.series(record.continues.series)).record
-        except ArtifactError:  # retention has removed it, or it is lost: what is before it is not there either
+        except ArtifactError:  # retention has removed it, or it is lost, and so is what is before it
             break
     return Beginning(record.began, record.reason, record.started)

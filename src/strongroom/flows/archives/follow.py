@@ -24,14 +24,12 @@ from strongroom.worker.spec import LogArchiveFacts
 
 log = structlog.get_logger()
 
-PACE = 10.0
-"""Seconds between two rounds while there are log archives."""
 LOSS = "loss"
 """Condition of an incident: more could be lost than the policy allows."""
 FAILED = "log archive"
 """Condition of an incident: the duty does not work."""
 PATIENCE = timedelta(minutes=1)
-"""An error that ends by itself within this time opens no incident: servers restart, networks are cut."""
+"""An error that ends within this time opens no incident: servers restart, networks are cut."""
 
 
 def follow_archives(site: Site) -> float | None:
@@ -53,7 +51,7 @@ def follow_archives(site: Site) -> float | None:
         jobs = _conclude(session, site, wanted, beginnings, unknown, at)
     for job in jobs:
         site.start(job)
-    return PACE
+    return site.settings.hosts.duties_interval
 
 
 def _give_orders(session: Session, wanted: dict[str, Wanted], at: datetime) -> dict[str, Orders]:
@@ -140,8 +138,10 @@ def _conclude(
         if key in beginnings:
             found = beginnings[key]
             row.series, row.began, row.began_reason = series[key], found.began, found.reason
-            row.began_at = datetime.fromtimestamp(found.started / 1_000_000, UTC)
-        _note_incidents(session, row, instance, one.policy.spec.max_loss, at)
+            began_at = datetime.fromtimestamp(found.started / 1_000_000, UTC)
+            if began_at != row.began_at:
+                row.began_at, row.backup_at = began_at, None
+        _note_incidents(session, site, row, instance, one.policy.spec.max_loss, at)
         is_based = has_base(session, row)
         note_gap(session, row, instance, is_based=is_based)
         if not is_based and (job := begin_base(session, site, row, instance, one.policy, at)) is not None:
@@ -149,10 +149,13 @@ def _conclude(
     return jobs
 
 
-def _note_incidents(session: Session, row: LogArchive, instance: Instance, allowed: timedelta, at: datetime) -> None:
+def _note_incidents(session: Session, site: Site, row: LogArchive, instance: Instance, allowed: timedelta, at: datetime) -> None:
     if instance.state != "running":  # it writes nothing, so nothing more can be lost; the instance has its own status
         return
-    loss, remedy = find_loss(row, at), row.trouble_remedy or "See `strongroom status`, and the log of the agent on its host."
+    loss, remedy = (
+        find_loss(site, row, at),
+        row.trouble_remedy or "See `strongroom status`, and the log of the agent on its host.",
+    )
     if loss > allowed:
         detail = f"the log archive is {format_duration(loss)} behind, {format_duration(allowed)} are allowed"
         open_incident(session, instance, LOSS, f"{detail}: {row.trouble}" if row.trouble else detail, remedy)

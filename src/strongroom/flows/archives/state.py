@@ -9,23 +9,31 @@ from pydantic import ValidationError
 from strongroom.agent.models import DutyView
 from strongroom.catalog import Instance, LogArchive
 from strongroom.errors import StrongroomError
+from strongroom.flows.site import Site
 from strongroom.worker.duty import DutyReport
 from strongroom.worker.spec import LogArchiveFacts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST = 1000
+_MISSED = 2
+"""So many intervals without a new report are late."""
+_REPORTS = 5
+"""Seconds, more than between two reports of a duty."""
 _RESTARTS = 3
 """A duty that died so often without a report does not work."""
 
 
-def find_loss(row: LogArchive, at: datetime) -> timedelta:
+def find_loss(site: Site, row: LogArchive, at: datetime) -> timedelta:
     """How much could be lost now, at most: since when not everything that the server wrote is known to be stored.
 
     It is measured by the clock of the host, and what has passed since then by that of the service, so that they may differ.
+    While the duty reports regularly, its last report counts as the present state.
     """
     if row.loss is None or row.seen is None:
         return max(at - row.wanted_since, timedelta(0))
-    return timedelta(seconds=row.loss) + max(at - row.seen, timedelta(0))
+    since = at - row.seen
+    is_late = since > timedelta(seconds=_MISSED * site.settings.hosts.duties_interval + _REPORTS)
+    return timedelta(seconds=row.loss) + (since if is_late else timedelta(0))
 
 
 def note_view(row: LogArchive, view: DutyView, at: datetime) -> LogArchiveFacts | None:

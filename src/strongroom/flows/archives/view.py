@@ -42,11 +42,11 @@ def list_archives(session: Session) -> Mapping[str, LogArchive]:
     return {row.instance_id: row for row in session.scalars(select(LogArchive).where(LogArchive.wanted))}
 
 
-def find_lag(row: LogArchive | None, database: Database, policy: Policy | None, at: datetime) -> Lag | None:
+def find_lag(site: Site, row: LogArchive | None, database: Database, policy: Policy | None, at: datetime) -> Lag | None:
     """How far the archive is behind; None if there is none, or if the server writes nothing."""
     if row is None or policy is None or not isinstance(database, Instance) or database.state != "running":
         return None
-    return Lag(find_loss(row, at), policy.spec.max_loss, row.trouble, row.trouble_remedy)
+    return Lag(find_loss(site, row, at), policy.spec.max_loss, row.trouble, row.trouble_remedy)
 
 
 def describe_archive(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError
 
-from strongroom.flows.archives.follow import PACE, follow_archives
+from strongroom.flows.archives.follow import follow_archives
 from strongroom.flows.chores.chore import DAY, Chore
 from strongroom.flows.site import LOG_ARCHIVES as NAME
 from strongroom.flows.site import Site
@@ -17,4 +17,7 @@ def _follow(site: Site) -> float | None:
         return None
 
 
-LOG_ARCHIVES = Chore(name=NAME, interval=DAY, run=_follow, retry=PACE)
+RETRY = 10.0
+"""Seconds: an error of the database must not stop incidents until the next day."""
+
+LOG_ARCHIVES = Chore(name=NAME, interval=DAY, run=_follow, retry=RETRY)

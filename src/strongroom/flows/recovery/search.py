@@ -17,6 +17,8 @@ from strongroom.flows.site import Site
 
 Search = Literal["drop", "truncate", "delete", "restore-point"]
 """What can be found."""
+_OWN_POINT = "strongroom "
+"""The beginning of the names of restore points that backups create."""
 SEARCHES: tuple[Search, ...] = get_args(Search)
 
 
@@ -102,7 +104,7 @@ def _search(
                     before=_before(segment.first_time),
                 )
     for event in index.events:
-        if event.kind not in kinds or not _is_in(event, first, last):
+        if event.kind not in kinds or not _is_in(event, first, last) or event.text.startswith(_OWN_POINT):
             continue
         if table is None or any(_is_table(name, table) for name in event.objects):
             moment = format_time(event.time) if event.time is not None else None

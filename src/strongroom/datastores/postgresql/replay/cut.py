@@ -14,7 +14,7 @@ from strongroom.datastores.postgresql.replay.pieces import WalPiece, open_pieces
 from strongroom.datastores.protocol.logs import Cut, Transaction
 from strongroom.errors import ArtifactError, InvalidRequest, NotFound
 
-_OWN_POINTS = "strongroom "
+OWN_POINTS = "strongroom "
 """How the restore points begin that incrementals of WAL make."""
 _MOST_NAMES = 5
 _LOOK_BACK = 100
@@ -126,14 +126,11 @@ def _find_point(pieces: Sequence[WalPiece], name: str) -> Cut:
                     continue
                 if text == name:
                     found.append((piece, end, time))
-                elif not text.startswith(_OWN_POINTS):
+                elif not text.startswith(OWN_POINTS):
                     others = [*others, text][-_MOST_NAMES:]
     if not found:
-        names = (
-            f"The last ones are: {', '.join(others)}."
-            if others
-            else "There is none. Create one on the server: SELECT pg_create_restore_point('before-release')."
-        )
+        create = "There is none. Create one before the next change: `strongroom restore-point create INSTANCE before-release`."
+        names = f"The last ones are: {', '.join(others)}." if others else create
         raise NotFound(f"the log has no restore point {name!r} after the oldest backup", remedy=names)
     if len(found) > 1:
         places = ", ".join(f"lsn:{format_lsn(end)} ({_format_time(time)})" for _, end, time in found[-_MOST_NAMES:])
