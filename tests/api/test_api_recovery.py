@@ -16,7 +16,7 @@ from strongroom.errors import ArtifactCorrupt, ConfigurationError
 from strongroom.flows.kinds.restore import order_restore
 from strongroom.flows.recovery import past
 from strongroom.flows.recovery.decision import take_older_base
-from strongroom.flows.retention.holdings import list_used
+from strongroom.flows.retention.holdings import list_backups_in_use
 from strongroom.storage import Store
 from strongroom.worker.spec import LogReplay, RestoreJob
 from support.archives import LOST, append, begin
@@ -209,7 +209,7 @@ def test_the_job_of_a_restore_knows_its_log_by_positions(day: Orders) -> None:
     request = day.order(job)
     assert not request.in_place and request.makes_copy
     with day.site.control.catalog.read() as session:
-        assert {"full", "inc"} <= {session.get_one(Backup, key).name for key in list_used(session)}
+        assert {"full", "inc"} <= {session.get_one(Backup, key).name for key in list_backups_in_use(session)}
     day.site.end_jobs()
     output = day.site.row(Job, job.id).output
     assert output["target"].startswith("1970-01-01T00:01:15") and output["cut"]["position"] == "70"
