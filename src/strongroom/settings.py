@@ -26,6 +26,7 @@ from strongroom.sections import (
     Flavor,
     Hosts,
     Identity,
+    Metrics,
     Quotas,
     Retention,
     Service,
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     agent: Agent = Field(default_factory=Agent)
     hosts: Hosts = Field(default_factory=Hosts)
     datastores: Datastores = Field(default_factory=Datastores)
+    metrics: Metrics = Field(default_factory=Metrics)
     quotas: Quotas = Field(default_factory=Quotas)
     retention: Retention = Field(default_factory=Retention)
     policies: dict[str, DeclaredPolicy] = Field(default_factory=dict)

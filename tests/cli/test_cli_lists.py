@@ -17,12 +17,11 @@ from typer.testing import Result
 
 from strongroom.api.clusters.views import TASKS
 from strongroom.api.instances.views import STATES
-from strongroom.cli.commands import instance, job
+from strongroom.cli.commands import instance
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import parse_time
 from strongroom.cli.output.values import format_age
 from strongroom.errors import InvalidRequest
-from strongroom.flows.kind import _KINDS
 from strongroom.flows.kinds.lifecycle import TASK
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
 from support.terminal import on_terminal
@@ -137,7 +136,6 @@ def test_invalid_filters_are_refused(run: Run, listed: Canned) -> None:
     [
         ("backup list --status COMPLETD", "Did you mean COMPLETED?"),
         ("instance list --status activ", "Did you mean ACTIVE?"),
-        ("job list --kind bakup", "Did you mean backup?"),
     ],
 )
 def test_a_filter_with_an_unknown_value_is_refused(run: Run, listed: Canned, words: str, hint: str) -> None:
@@ -146,11 +144,22 @@ def test_a_filter_with_an_unknown_value_is_refused(run: Run, listed: Canned, wor
     assert hint in refused.stderr and "It is one of " in refused.stderr
 
 
-def test_filters_know_every_status_and_kind() -> None:
+def test_filters_know_every_status() -> None:
     tasks = {"BUILD", "RESTORE", "SHUTDOWN", "RESIZE", "ERROR", "BACKUP", "UNKNOWN"}
     shown = {*STATES.values(), *(task for task in [*TASK.values(), *TASKS] if task), *tasks}
     assert set(instance.STATUSES) == shown
-    assert set(job.KINDS) == set(_KINDS)
+
+
+def test_jobs_of_several_kinds_are_merged(run: Run, listed: Canned) -> None:
+    times = [NOW - timedelta(hours=hours) for hours in range(4)]
+    jobs = [{**JOB, "id": f"{at:%H}", "created": at.isoformat()} for at in times]
+    listed.on("GET", "/jobs", (200, {"jobs": jobs[::2]}), (200, {"jobs": jobs[1::2]}))
+    found = json.loads(run("job", "list", "--kind", "backup", "--kind", "Restore", "--limit", "3", "-f", "json").stdout)
+    assert [job["id"] for job in found] == [job["id"] for job in jobs[:3]]
+    assert {query for _, path, query, _ in listed.asked if path.endswith("/jobs")} == {
+        "limit=3&kind=backup",
+        "limit=3&kind=restore",
+    }
 
 
 def test_an_unknown_instance_is_an_error_and_a_deleted_one_is_not(run: Run, listed: Canned) -> None:

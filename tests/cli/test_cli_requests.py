@@ -313,7 +313,7 @@ def test_jobs_are_filtered(run: Run, canned: Canned) -> None:
     [
         ("instance", "/mgmt/instances", {"instances": [{**INSTANCE, "tenant_id": "shop"}]}),
         ("backup", "/backups", {"backups": [{**BACKUP, "project_id": "shop"}]}),
-        ("job", "/jobs", {"jobs": [{**DONE, "project_id": "shop"}]}),
+        ("job", "/jobs", {"jobs": [{**DONE, "id": "j1", "project_id": "shop", "created": "2026-11-21T07:00:00Z"}]}),
         ("strategy", "/backup_strategies", {"backup_strategies": [{"project_id": "shop", "instance_id": ""}]}),
     ],
 )
@@ -345,7 +345,7 @@ def test_a_policy_is_sent_as_it_was_given(run: Run, canned: Canned) -> None:
 def test_a_policy_is_attached_to_a_named_project_only_after_a_confirmation(
     run: Run, canned: Canned, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    shown = {"name": "gold", "settings": {}, "next_runs": [], "warnings": []}
+    shown = {"name": "gold", "settings": {"log_archive": False}, "next_runs": [], "warnings": []}
     canned.on("POST", "/v1.0/p1/policies/gold/action", (202, {}))
     canned.on("GET", "/v1.0/p1/policies/gold", (200, {"policy": shown}))
     asked = run(*words)
@@ -367,7 +367,11 @@ def test_the_next_runs_of_a_policy_fit_80_columns(run: Run, canned: Canned) -> N
         {"local": "2026-11-30 11:03 CET", "at": "2026-11-30T10:03:00.000Z", "kind": "incremental"},
         {"local": "2026-11-30 10:03 UTC", "at": "2026-11-30T10:03:00.000Z", "kind": "full"},
     ]
-    canned.on("GET", "/policies/gold", (200, {"policy": {"name": "gold", "settings": {}, "next_runs": times, "warnings": []}}))
+    canned.on(
+        "GET",
+        "/policies/gold",
+        (200, {"policy": {"name": "gold", "settings": {"log_archive": False}, "next_runs": times, "warnings": []}}),
+    )
     shown = run("policy", "show", "gold").stdout
     assert "2026-11-30 11:03 CET (10:03 UTC)  incremental\n" in shown
     assert "2026-11-30 10:03 UTC  full" in shown

@@ -150,6 +150,7 @@ def protection(level: str, code: int) -> dict[str, Any]:
         "chain": 2,
         "max_age": None,
         "next_run": None,
+        "log_archive": None,
         "read_at": None,
         "incidents": [],
         "ending_holds": [ENDING],

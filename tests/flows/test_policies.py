@@ -403,6 +403,24 @@ def test_nothing_begins_in_a_blackout(world: World) -> None:
     assert len(world.tick(HOUR)) == 1  # 10:00, and the next run is at 11:00
 
 
+def test_an_attempt_that_waits_for_its_host_does_not_begin_in_a_blackout(world: World) -> None:
+    def set_seen(at: datetime) -> None:
+        with world.site.catalog.write() as session:
+            session.get_one(Host, "db1").seen = at
+
+    world.at = datetime(2030, 5, 1, 6, 50, tzinfo=UTC)
+    begin_with_full(world, incremental="every 12h", not_between=["19:00-20:00"])
+    (job,) = world.tick(12 * HOUR)  # 18:50
+    set_seen(now() - DAY)
+    world.end(job, "connection lost")
+    assert world.tick(5 * MINUTE) == []
+    assert "unreachable" in world.all(Schedule)[0].waiting
+    set_seen(now() + 1000 * DAY)
+    assert world.tick(10 * MINUTE) == world.tick(MINUTE) == []  # 19:05
+    assert world.all(Schedule)[0].waiting == "blackout"
+    assert len(world.tick(HOUR)) == 1
+
+
 def test_a_paused_policy_begins_nothing_and_resumes_without_making_up(world: World) -> None:
     begin_with_full(world, incremental="every 1h")
     pause_policy(world.site, "p", "gold", reason="storage is moved")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from strongroom.catalog import (
     Attachment,
     Backup,
     Expiration,
+    Fact,
     Hold,
     Host,
     Incident,
@@ -631,6 +633,18 @@ def test_a_control_plane_that_is_behind_another_one_removes_nothing(chains: Worl
     assert tick(first) == ""
 
 
+def test_a_reading_of_an_earlier_version_is_replaced(chains: World) -> None:
+    clock = Clock("boot")
+    with chains.site.catalog.write() as session:
+        session.add(Fact(key="retention_clock", value=json.dumps(asdict(clock.read()))))
+    clock.let_pass(300)
+    with chains.site.catalog.write() as session:
+        assert clocks.find_jump(clocks.load_readings(session), clock.read()) == ""
+        clocks.vouch_for(session, clock.read())
+    with chains.site.catalog.read() as session:
+        assert clocks.load_readings(session) == [clock.read()]
+
+
 def test_two_control_planes_count_the_same_time_once(chains: World) -> None:
     first, second = Clock("first"), Clock("second")
     last: dict[str, clocks.Reading] = {}
@@ -785,6 +799,36 @@ def test_the_log_stays_while_a_brake_stops_retention(logged: World) -> None:
         session.get_one(Backup, "full1").raw_size = 10
     sweep_logs(logged.site)
     assert find_beginning(logged) == 0
+
+
+def test_the_log_stays_if_the_clock_jumped_while_the_service_was_down(logged: World) -> None:
+    reading = clocks.read_clocks()
+    with logged.site.catalog.write() as session:
+        clocks.keep_reading(session, clocks.Reading(reading.boot, reading.elapsed, reading.wall - 86400))
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+
+
+def test_the_log_stays_while_a_restore_reads_it(logged: World) -> None:
+    with logged.site.catalog.write() as session:
+        backup, instance = session.get_one(Backup, "full30"), session.get_one(Instance, "orders")
+        job = new_job(session, "p", "restore", instance=instance, backup=backup)
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+    with logged.site.catalog.write() as session:
+        session.get_one(Job, job.id).finished = now()
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 1
+
+
+@pytest.mark.parametrize("deleted", [("full10", "full20", "full30"), ("full1",)])
+def test_the_log_of_deleted_backups_stays_as_long_as_they_do(logged: World, deleted: tuple[str, ...]) -> None:
+    for backup in deleted:
+        discard_backup(logged.site, "p", backup)
+    sweep_logs(logged.site)
+    assert find_beginning(logged) <= 1
+    for backup in deleted:
+        undelete_backup(logged.site, "p", backup)
 
 
 def test_the_log_from_the_newest_backup_in_the_store_stays(logged: World) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def below(place: Path) -> dict[int, str]:
-    """Live processes whose command line or working directory names ``place``: pid → command line."""
+    """Live processes whose command line, working directory or stderr names ``place``: pid → command line."""
     found: dict[int, str] = {}
     needle = str(place)
     for entry in Path("/proc").iterdir():
@@ -19,7 +19,8 @@ def below(place: Path) -> dict[int, str]:
         with contextlib.suppress(OSError):
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             state = (entry / "stat").read_text(errors="replace").rsplit(")", 1)[1].split()[0]
-            if state != "Z" and (needle in command or needle in str((entry / "cwd").readlink())):
+            places = [command, str((entry / "cwd").readlink()), str((entry / "fd" / "2").readlink())]
+            if state != "Z" and any(needle in each for each in places):
                 found[int(entry.name)] = command
     return found
 

@@ -19,6 +19,8 @@ from strongroom.api.instances import checks
 from strongroom.api.instances import routes as instances
 from strongroom.api.management import details, quotas
 from strongroom.api.management import instances as managed_instances
+from strongroom.api.metrics import routes as metrics
+from strongroom.api.metrics.page import MetricsPage
 from strongroom.api.policies import routes as policies
 from strongroom.flows import Site
 from strongroom.identity import Method, NoAuthentication
@@ -45,14 +47,15 @@ ROUTERS = (
     hosts.router,
     catalog.router,
     site.router,
+    metrics.router,
     unsupported.router,
 )
 """Routers below a project, in the order of the API description. A new router is added here."""
 
 DESCRIPTION = """\
 OpenStack Trove's API v1.0, so that its clients work unchanged, with extensions: extra fields (marked), extra actions,
-`/policies`, `/schedules`, `/jobs`, `/catalog`, `/hosts` and `/checks`. Names are accepted instead of ids; an ambiguous name is a
-conflict (409). If a request starts a job, the reply's header `Strongroom-Job` contains its id.
+`/policies`, `/schedules`, `/jobs`, `/catalog`, `/hosts`, `/checks` and `/metrics`. Names are accepted instead of ids; an
+ambiguous name is a conflict (409). If a request starts a job, the reply's header `Strongroom-Job` contains its id.
 """
 
 
@@ -70,12 +73,13 @@ def create_app(control: Site, lifespan: Lifespan[FastAPI] | None = None, *, meth
     )
     app.state.control = control
     app.state.method = method
+    app.state.metrics = MetricsPage(control)
     app.add_middleware(Gate, method=method)
     errors.register_handlers(app)
     for router in ROUTERS:
         if authorized not in [dependency.dependency for dependency in router.dependencies]:
             raise TypeError(f"the router {router.tags} is not from project_router: its routes would be open to everybody")
-    for router in (site.open_router, hosts.open_router, *ROUTERS):
+    for router in (site.open_router, hosts.open_router, metrics.open_router, *ROUTERS):
         app.router.routes.extend(router.routes)
     openapi.describe(app)
     return app

@@ -10,9 +10,8 @@ from pydantic import AwareDatetime
 from strongroom.api.databases.routes import connect_server
 from strongroom.api.http.caller import MAX_PAGE, CallerDep, ControlDep, project_router
 from strongroom.api.http.fields import Moment, Name, OwnBody, Segment, Text, View
-from strongroom.errors import InvalidRequest
+from strongroom.api.http.placement import PlacementDep
 from strongroom.flows import SEARCHES, FoundEvent, RecoveryPlan, RecoveryWindow, Search, plan_recovery, search_log, show_window
-from strongroom.identity import authorize
 
 router = project_router("recovery")
 
@@ -71,35 +70,25 @@ async def plan(
     instance: Segment,
     caller: CallerDep,
     control: ControlDep,
+    placement: PlacementDep,
     target: Annotated[
         Moment,
         Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME."),
     ],
     in_place: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
-    host: Annotated[
-        str | None, Query(description="Host of the new instance, for administrators. Default: the host the service would choose.")
-    ] = None,
-    flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
-    size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
-    tablespace: Annotated[list[Name], Query(description="PostgreSQL: tablespaces to restore to separate directories.")] = [],  # noqa: B006
 ) -> OneRecoveryPlan:
     """Extension: plan a restore of the instance's past to a moment; changes nothing. Refused (409) if it cannot be reached."""
-    if in_place is not None and not (host is None and flavor is None and size is None):
-        raise InvalidRequest(
-            "a restore in place keeps host, flavor and size of the instance", remedy="Leave host, flavor and size out."
-        )
-    if host is not None:
-        authorize(caller.principal, "POST /instances host")
+    placement.check(caller, in_place)
     found = await plan_recovery(
         control,
         caller.project,
         instance,
         target,
         in_place=in_place,
-        host=host,
-        flavor=flavor,
-        size=size,
-        tablespaces=tablespace,
+        host=placement.host,
+        flavor=placement.flavor,
+        size=placement.size,
+        tablespaces=placement.tablespaces,
     )
     if not caller.principal.is_admin:
         found = found.model_copy(update={"restore": found.restore.model_copy(update={"host": None})})

@@ -197,11 +197,7 @@ class Job(Table):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project: Mapped[str]
     kind: Mapped[str]
-    """create, adopt, restore, backup, verify, import, start, stop, restart, resize, delete_instance, final_delete_instance,
-    discard_old, activate, delete_backup, label_backup, rebuild; for clusters:
-    cluster_create, cluster_adopt, cluster_restore, cluster_recover, cluster_restart,
-    cluster_activate, cluster_discard_old, cluster_delete, final_delete_cluster,
-    and prepare, the part of a cluster_restore on one node."""
+    """The name of a ``JobKind`` in ``flows/kinds``."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled."""
     host: Mapped[str | None]

@@ -143,6 +143,7 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare ``function(session, …)`` as a command of ``app``, with the common options and exit codes.
 
+    ``**options: Unpack[Fields]`` declares an option for each field of a TypedDict.
     ``monitoring``: the option that makes the command a check, whose errors are states for a monitoring system.
     """
 
@@ -188,7 +189,7 @@ def command(
                 finally:
                     client.close()
 
-        own = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in _make_parameters(function)[1:]]
+        own = [part for p in _make_parameters(function)[1:] for part in _list_options(p, hints[p.name])]
         common_hints = typing.get_type_hints(run, include_extras=True)
         common = [p.replace(annotation=common_hints[p.name]) for p in _make_parameters(run) if p.kind is p.KEYWORD_ONLY]
         run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
@@ -218,6 +219,16 @@ def epilog(example: str) -> str:
 
 def _make_parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
+
+
+def _list_options(parameter: inspect.Parameter, hint: Any) -> Iterator[inspect.Parameter]:
+    """The parameter as an option; or, if it is ``**name: Unpack[Fields]``, an option for each of the fields."""
+    if parameter.kind is not parameter.VAR_KEYWORD:
+        yield parameter.replace(annotation=hint, kind=parameter.KEYWORD_ONLY)
+        return
+    (fields,) = typing.get_args(hint)
+    for name, annotation in typing.get_type_hints(fields, include_extras=True).items():
+        yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def print_error(error: StrongroomError) -> int:

@@ -143,6 +143,7 @@ RULES: dict[str, Role] = {
     "POST /hosts/{host}/servers/{server}/reclaim": ADMIN,
     "POST /hosts/{host}/servers/{server}/stop": ADMIN,
     "GET /checks": ADMIN,
+    "GET /metrics": ADMIN,
     "POST /catalog/rebuild": ADMIN,
 }
 """Method and path below the project (and the action, if it differs from the route) → the lowest role that may use it."""

@@ -11,6 +11,7 @@ from strongroom.sections.encryption import Encryption
 from strongroom.sections.flavors import Flavor, default_flavors
 from strongroom.sections.hosts import Hosts
 from strongroom.sections.identity import Identity
+from strongroom.sections.metrics import Metrics
 from strongroom.sections.quotas import Quotas
 from strongroom.sections.retention import Retention
 from strongroom.sections.section import AGENT_PORT, CONTAINER_PATTERN, DEFAULT_PORT, HOST_PATTERN, Section
@@ -29,6 +30,7 @@ __all__ = [
     "Flavor",
     "Hosts",
     "Identity",
+    "Metrics",
     "Quotas",
     "Retention",
     "Section",

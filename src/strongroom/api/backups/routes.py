@@ -25,10 +25,10 @@ from strongroom.api.http.caller import (
     require_known_value,
 )
 from strongroom.api.http.fields import (
-    Name,
     Segment,
     View,
 )
+from strongroom.api.http.placement import PlacementDep
 from strongroom.catalog import Backup
 from strongroom.catalog.queries import Page, newest_first
 from strongroom.errors import InvalidRequest, NotFound
@@ -47,7 +47,6 @@ from strongroom.flows.kinds.foreign import request_import, request_restore_from
 from strongroom.flows.kinds.label import hold_backup, release_backup
 from strongroom.flows.kinds.verify import request_verify
 from strongroom.flows.status import BACKUPS, CREATED
-from strongroom.identity import authorize
 
 router = project_router("backups")
 
@@ -188,23 +187,20 @@ async def plan(
     backup: Segment,
     caller: CallerDep,
     control: ControlDep,
+    placement: PlacementDep,
     instance: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
-    host: Annotated[
-        str | None, Query(description="Host of the new instance, for administrators. Default: the host the service would choose.")
-    ] = None,
-    flavor: Annotated[str | None, Query(description="Flavor of the new instance. Default: the service's.")] = None,
-    size: Annotated[int | None, Query(ge=1, lt=10**9, description="GB of the new instance. Default: what it needs.")] = None,
-    tablespace: Annotated[list[Name], Query(description="PostgreSQL: tablespaces to restore to separate directories.")] = [],  # noqa: B006
 ) -> OnePlan:
     """Extension: plan a restore; changes nothing."""
-    if instance is not None and not (host is None and flavor is None and size is None):
-        raise InvalidRequest(
-            "a restore in place keeps host, flavor and size of the instance", remedy="Leave host, flavor and size out."
-        )
-    if host is not None:
-        authorize(caller.principal, "POST /instances host")
+    placement.check(caller, instance)
     plan = await plan_restore(
-        control, caller.project, backup, instance=instance, host=host, flavor=flavor, size=size, tablespaces=tablespace
+        control,
+        caller.project,
+        backup,
+        instance=instance,
+        host=placement.host,
+        flavor=placement.flavor,
+        size=placement.size,
+        tablespaces=placement.tablespaces,
     )
     return OnePlan(plan=plan if caller.principal.is_admin else plan.model_copy(update={"host": None}))
 

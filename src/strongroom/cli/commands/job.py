@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from strongroom.cli.connection.completion import complete_names
-from strongroom.cli.filters import Filters, Since, Sort, Until, require_known
+from strongroom.cli.filters import Filters, Since, Sort, Until
 from strongroom.cli.output.columns import Column, JobId, Look, When
 from strongroom.cli.output.progress import Meter, format_figures
 from strongroom.cli.output.progress import follow as follow_job
@@ -20,28 +21,6 @@ from strongroom.errors import NotFound
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, follow, cancel.")
 
 Id = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its last 8 characters.")]
-
-
-KINDS = (
-    *("activate", "adopt", "backup", "cluster_activate", "cluster_adopt", "cluster_create", "cluster_delete"),
-    *("cluster_discard_old", "cluster_recover", "cluster_restart", "cluster_restore", "create", "delete_backup"),
-    *(
-        "delete_instance",
-        "discard_old",
-        "final_delete_cluster",
-        "final_delete_instance",
-        "import",
-        "label_backup",
-        "prepare",
-        "rebuild",
-        "resize",
-        "restart",
-        "restore",
-        "start",
-        "stop",
-        "verify",
-    ),
-)
 
 
 class Status(StrEnum):
@@ -121,12 +100,13 @@ def list_(
     all_projects: AllProjects = False,
 ) -> None:
     """List jobs, newest first."""
-    require_known("--kind", kind, KINDS)
-    filters = Filters.given(since, until, limit, sort, kind=kind)
+    filters = Filters.given(since, until, limit, sort)
     query: dict[str, Any] = {"instance_id": instance, "backup_id": backup, "status": status.value if status else None}
     columns = [Column("Project", "project_id"), *LIST] if all_projects else LIST
     query |= {"limit": filters.page} | ({"all_projects": True} if all_projects else {})
-    found = filters.apply(session.client.items("jobs", **query), columns)
+    kinds: set[str | None] = {each.lower() for each in kind or ()} or {None}
+    lists = [session.client.items("jobs", **query, kind=each) for each in kinds]  # the service knows the kinds
+    found = filters.apply(heapq.merge(*lists, key=lambda job: (job["created"], job["id"]), reverse=True), columns)
     if not found and instance is not None and not session.client.exists("instances", instance):
         raise NotFound(f"there is no instance {instance}, and no job on one", remedy="See `strongroom instance list`.")
     session.output.rows(found, columns, noun="jobs")

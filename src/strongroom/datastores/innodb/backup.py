@@ -6,7 +6,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
-from os import close
 from pathlib import Path
 
 import pymysql
@@ -22,7 +21,6 @@ from strongroom.datastores.innodb.paths import find_socket
 from strongroom.datastores.protocol.backups import BackupRequest, BackupResult, Inspection
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
-from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, LineageChanged, ServerFailed, StrongroomError, ToolFailed
 from strongroom.system.directories import walk_tree
 from strongroom.system.files import write_file
@@ -55,14 +53,7 @@ class Session(Piped, ABC):
         if request.kind == "incremental":
             assert request.parent is not None and request.parent.to_lsn is not None
             argv.append(f"--incremental-lsn={request.parent.to_lsn}")
-        write = self._open()
-        try:
-            self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            close(write)
+        self._tool = self._run_tool(argv, request.work_dir / "backup.log")
 
     @abstractmethod
     def _command(self, option_file: Path) -> list[str]:

@@ -6,9 +6,12 @@ import fcntl
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from strongroom.datastores.protocol.backups import Inspection
+from strongroom.datastores.toolkit.tools import Tool
 
 PIPE_BYTES = 1 << 20
 
@@ -31,6 +34,17 @@ class Piped:
         with suppress(OSError):
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         return write
+
+    def _run_tool(self, argv: Sequence[str | Path], log: Path) -> Tool:
+        """Start the tool that writes the stream."""
+        write = self._open()
+        try:
+            return Tool(argv, log, stdout=write)
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(write)
 
     def _close(self) -> None:
         end, self.stdout = self.stdout, -1  # before the close, because a cancel may arrive right after it

@@ -24,10 +24,11 @@ from strongroom.archive import (
     remove_trimmed,
     trim_log,
 )
-from strongroom.catalog import Instance, LogArchive, Removal, now
+from strongroom.catalog import Backup, Instance, LogArchive, Removal, now
 from strongroom.errors import ArtifactError, StrongroomError
 from strongroom.flows.recovery.location import open_log
 from strongroom.flows.retention.brakes import find_brake
+from strongroom.flows.retention.clocks import find_jump, load_readings, read_clocks
 from strongroom.flows.retention.facts import read_present
 from strongroom.flows.retention.holdings import Holdings, load_holdings
 from strongroom.flows.retention.turn import CHANGED_POLICY_WAITS
@@ -40,9 +41,11 @@ log = structlog.get_logger()
 
 def sweep_logs(site: Site) -> None:
     """Remove old log from all log archives. An error affects only one. Impossible if stores require the token of a user."""
-    if site.settings.storage.by_token or site.watch.jump:  # the clock cannot be trusted
+    if site.settings.storage.by_token:
         return
     with site.catalog.read() as session:
+        if site.watch.jump or find_jump(load_readings(session), read_clocks()):  # the clock cannot be trusted
+            return
         instances = list(session.scalars(select(Instance).where(Instance.id.in_(select(LogArchive.instance_id)))))
     for instance in instances:
         try:
@@ -80,21 +83,25 @@ def _find_start(site: Site, holdings: Holdings) -> datetime | None:
     """Log before this moment may be removed; None: all log is kept. Raises StorageError if the store cannot be read completely.
 
     The same brakes apply as to backups: without a policy, within a day after a change of the policy, and while a brake stops
-    retention of the database, all log is kept. Backups whose manifest is missing do not count.
+    retention of the database, or a job reads one of its backups, all log is kept. Backups whose manifest is missing do not count.
     """
     at = now()
     if holdings.policy is None or holdings.policy_since > at - CHANGED_POLICY_WAITS:
         return None
+    if any(backup.id in holdings.in_use and backup.status in Backup.RESTORABLE for backup in holdings.backups):
+        return None  # a restore may read the log, too
     spec = holdings.policy.spec
-    history = holdings.to_history(read_present(site, holdings.backups))
+    present = read_present(site, holdings.backups)
+    history = holdings.to_history(present)
     with site.catalog.read() as session:
         brake = find_brake(session, holdings, history, (), jump=site.watch.jump)
     if brake is not None:
         log.info("old log is kept", database=holdings.database and holdings.database.name, reason=brake.message)
         return None
     kept = {key for key, decision in holdings.decide(history, at, spec).items() if decision.is_kept}
-    kept |= set(holdings.marks)  # these can be restored until they are removed
-    return find_log_start(history, kept, spec.rules, at)
+    kept |= set(holdings.marks)  # these can be restored until they are removed; deleted ones can be undeleted
+    starts = [find_log_start(each, kept, spec.rules, at) for each in (history, holdings.to_history(present, with_deleted=True))]
+    return min((start for start in starts if start is not None), default=None) if None not in starts else None
 
 
 def find_new_beginning(store: Store, where: LogLocation, start: datetime) -> tuple[int, int] | None:

@@ -80,6 +80,8 @@ class Turn:
             if waited and due.missed and due.missed[-1].reason is Miss.SERVICE_DOWN:
                 due = self._find_due(self._name_miss())
             self._handle(due, waited)
+            if row.retry is not None and not due.missed and not waited.startswith(STOPPED):
+                row.waiting = waited  # the next attempt still waits
             return None
         result = self._claim(due.run, due.kind)
         if not result.why:
@@ -230,9 +232,10 @@ class Turn:
             row.run_id = row.retry = None
             row.wake = upcoming
             return None
-        result = self._attempt(run)
+        end = self.policy.plan.find_blackout_end(self.at)
+        result = self._attempt(run) if end is None else Attempt(why="blackout")
         if result.why:
-            row.waiting, row.retry = result.why, self.at + WAIT
+            row.waiting, row.retry = result.why, end or self.at + WAIT
             row.wake = min(row.retry, upcoming) if upcoming else row.retry
             return None
         row.retry, row.wake = None, upcoming

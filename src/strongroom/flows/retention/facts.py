@@ -68,6 +68,8 @@ def refresh_facts(site: Site) -> None:
             folders = frozenset(_list_folders(site.stores.of_project(project), container))
         except StrongroomError as error:
             log.warning("cannot read the store", container=container, error=error.code, reason=error.message)
+            with facts.lock:
+                facts.failed[container, error.code] = facts.failed.get((container, error.code), 0) + 1
         else:
             with facts.lock:
                 facts.read[place], facts.folders[place] = at, folders

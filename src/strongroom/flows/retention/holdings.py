@@ -72,16 +72,17 @@ class Holdings:
         """The backups to which the rules apply: all but those that are being deleted or that a user has deleted."""
         return [backup for backup in self.backups if backup.status not in GOING and not backup.trashed]
 
-    def to_history(self, present: Collection[str] | None) -> History:
+    def to_history(self, present: Collection[str] | None, *, with_deleted: bool = False) -> History:
         """The candidates in the form that the rules need.
 
         ``present``: ids of the backups whose manifest is in the store; None: that was not checked. A failed backup with a
-        manifest is omitted, because it is not known yet whether it is complete.
+        manifest is omitted, because it is not known yet whether it is complete. ``with_deleted``: include the backups that a user
+        has deleted, and that can still be undeleted.
         """
         known = [
             describe_backup(backup, present, self.nominal)
-            for backup in self.candidates
-            if not (backup.status == "FAILED" and present is not None and backup.id in present)
+            for backup in (self.backups if with_deleted else self.candidates)
+            if backup.status not in GOING and not (backup.status == "FAILED" and present is not None and backup.id in present)
         ]
         return History(known)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from threading import Lock
 
 from strongroom.flows.retention.clocks import Reading
+from strongroom.protection.measures import Measures
 
 Place = tuple[str, str]
 """A store, by the project that it belongs to (empty: of all), and a container."""
@@ -24,7 +25,17 @@ class StoreFacts:
     """Ids of the backups without a manifest."""
     cursor: str = ""
     """The backup whose manifest was checked last."""
+    failed: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How often a container could not be read, by its name and the code of the error."""
     lock: Lock = field(default_factory=Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The measures of databases at one time, by id."""
+
+    at: datetime
+    of: dict[str, Measures]
 
 
 @dataclass(slots=True)
@@ -40,3 +51,5 @@ class Watch:
     """Why the clock cannot be trusted; empty if it can be."""
     ticked: Reading | None = None
     """The clocks at the last check. The time since then counts as time in which the service ran."""
+    measured: Measured | None = None
+    """The measures of all databases when their incidents were last noted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -21,9 +21,11 @@ from strongroom.flows.policies.listing import ScheduleState, list_schedules
 from strongroom.flows.retention.facts import find_facts
 from strongroom.flows.retention.holdings import GOING, describe_backup
 from strongroom.flows.retention.holds import EndingHold, list_ending_holds
+from strongroom.flows.retention.memory import Measured
 from strongroom.flows.site import Site
 from strongroom.protection.backups import History
 from strongroom.protection.clock import format_second
+from strongroom.protection.measures import Measures, measure
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.status import (
     EXIT_CODES,
@@ -59,6 +61,7 @@ _COLUMNS = (
     Backup.status,
     Backup.source,
     Backup.verified,
+    Backup.raw_size,
     Backup.stored_size,
     Backup.created,
     Backup.updated,
@@ -143,18 +146,22 @@ def show_protection(site: Site, project: str | None) -> Overview:
 
 
 def note_incidents(site: Site) -> None:
-    """Open and close the incidents of the databases with a policy, as the facts are."""
+    """Open and close the incidents of the databases with a policy, as the facts are. Remembers the measures of all databases."""
     at = now()
+    measures: dict[str, Measures] = {}
     with site.catalog.read() as session:
         databases: dict[str, Database] = {}
         found: dict[str, list[Finding]] = {}
         for one in _list_subjects(session, site, None):
+            findings = judge(one.subject, at)
+            measures[one.database.id] = measure(one.subject, findings, one.raw_bytes, at)
             if one.policy is not None:
-                databases[one.database.id], found[one.database.id] = one.database, judge(one.subject, at)
+                databases[one.database.id], found[one.database.id] = one.database, findings
         shown = {
             (row.database_id, row.condition)
             for row in session.scalars(select(Incident).where(Incident.closed.is_(None), Incident.condition.in_(OPENED)))
         }
+    site.watch.measured = Measured(at, measures)
     severe = {key: [f for f in findings if f.condition in OPENED and f.level in SEVERE] for key, findings in found.items()}
     wanted = {(key, finding.condition) for key, findings in severe.items() for finding in findings}
     if wanted == shown:
@@ -167,6 +174,15 @@ def note_incidents(site: Site) -> None:
             open_incident(session, databases[key], condition, finding.message, finding.remedy)
 
 
+def measure_databases(session: Session, site: Site, ids: Collection[str]) -> dict[str, Measures]:
+    """The measures of these databases now, by id."""
+    at = now()
+    return {
+        one.database.id: measure(one.subject, judge(one.subject, at), one.raw_bytes, at)
+        for one in _list_subjects(session, site, None, ids)
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Subject:
     """A database with everything that its status depends on."""
@@ -176,13 +192,18 @@ class _Subject:
     state: ScheduleState | None
     subject: Subject
     archive: LogArchive | None
+    raw_bytes: dict[str, int]
+    """Sizes of the backups before compression, by id."""
 
 
-def _list_subjects(session: Session, site: Site, project: str | None) -> Iterator[_Subject]:
+def _list_subjects(session: Session, site: Site, project: str | None, ids: Collection[str] | None = None) -> Iterator[_Subject]:
+    """The existing databases of the project (None: of all), or only those with these ids."""
     instances = select(Instance).where(Instance.deleted.is_(None), Instance.cluster_id.is_(None))
     clusters = select(Cluster).where(Cluster.deleted.is_(None))
     if project is not None:
         instances, clusters = instances.where(Instance.project == project), clusters.where(Cluster.project == project)
+    if ids is not None:
+        instances, clusters = instances.where(Instance.id.in_(ids)), clusters.where(Cluster.id.in_(ids))
     databases: list[Database] = [*session.scalars(instances), *session.scalars(clusters)]
     states = {state.database.id: state for state in list_schedules(session, project)}
     archives = list_archives(session)
@@ -235,7 +256,7 @@ def _make(
         lag=find_lag(site, archive, database, policy, now()),
         policy=policy.name if policy else "POLICY",
     )
-    return _Subject(database, policy, state, subject, archive)
+    return _Subject(database, policy, state, subject, archive, {backup.id: backup.raw_size or 0 for backup in backups})
 
 
 def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import typer
 
 from strongroom.cli.commands.job import SHOW as JOB
-from strongroom.cli.commands.policy.settings import (
-    LIST,
-    SHOW,
-    Attempts,
-    Full,
-    Incremental,
-    KeepDaily,
-    KeepHourly,
-    KeepLast,
-    KeepMonthly,
-    KeepWeekly,
-    KeepWithin,
-    KeepYearly,
-    LogArchive,
-    MaxAge,
-    MaxChain,
-    MaxChainAge,
-    MaxLoss,
-    MaxProofAge,
-    NotBetween,
-    Spread,
-    TimeZone,
-    parse_end,
-    pick_settings,
-)
+from strongroom.cli.commands.policy.settings import LIST, SHOW, Settings, parse_end, pick_settings
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note, warn
@@ -66,48 +42,10 @@ WholeProject = Annotated[
 def create(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new policy.")],
-    full: Full = None,
-    incremental: Incremental = None,
-    time_zone: TimeZone = None,
-    spread: Spread = None,
-    not_between: NotBetween = None,
-    max_chain: MaxChain = None,
-    max_chain_age: MaxChainAge = None,
-    attempts: Attempts = None,
-    keep_last: KeepLast = None,
-    keep_within: KeepWithin = None,
-    keep_hourly: KeepHourly = None,
-    keep_daily: KeepDaily = None,
-    keep_weekly: KeepWeekly = None,
-    keep_monthly: KeepMonthly = None,
-    keep_yearly: KeepYearly = None,
-    max_age: MaxAge = None,
-    max_proof_age: MaxProofAge = None,
-    log_archive: LogArchive = None,
-    max_loss: MaxLoss = None,
+    **options: Unpack[Settings],
 ) -> None:
     """Create a policy. It does nothing until it is attached."""
-    settings = pick_settings(
-        full=full,
-        incremental=incremental,
-        time_zone=time_zone,
-        spread=spread,
-        not_between=not_between,
-        max_chain=max_chain,
-        max_chain_age=max_chain_age,
-        attempts=attempts,
-        keep_last=keep_last,
-        keep_within=keep_within,
-        keep_hourly=keep_hourly,
-        keep_daily=keep_daily,
-        keep_weekly=keep_weekly,
-        keep_monthly=keep_monthly,
-        keep_yearly=keep_yearly,
-        max_age=max_age,
-        max_proof_age=max_proof_age,
-        log_archive=log_archive,
-        max_loss=max_loss,
-    )
+    settings = pick_settings(options)
     policy = session.client.post("policies", json={"policy": {"name": name, **settings}}).body["policy"]
     _show(session, policy)
     note(f"It does nothing yet; `strongroom policy attach {name} …` attaches it.")
@@ -123,49 +61,10 @@ def update(
     session: Session,
     policy: Name,
     name: Annotated[str | None, typer.Option(help="New name.")] = None,
-    full: Full = None,
-    incremental: Incremental = None,
-    time_zone: TimeZone = None,
-    spread: Spread = None,
-    not_between: NotBetween = None,
-    max_chain: MaxChain = None,
-    max_chain_age: MaxChainAge = None,
-    attempts: Attempts = None,
-    keep_last: KeepLast = None,
-    keep_within: KeepWithin = None,
-    keep_hourly: KeepHourly = None,
-    keep_daily: KeepDaily = None,
-    keep_weekly: KeepWeekly = None,
-    keep_monthly: KeepMonthly = None,
-    keep_yearly: KeepYearly = None,
-    max_age: MaxAge = None,
-    max_proof_age: MaxProofAge = None,
-    log_archive: LogArchive = None,
-    max_loss: MaxLoss = None,
+    **options: Unpack[Settings],
 ) -> None:
     """Change settings of a policy; what is not given stays. New schedules count from now."""
-    changes = pick_settings(
-        name=name,
-        full=full,
-        incremental=incremental,
-        time_zone=time_zone,
-        spread=spread,
-        not_between=not_between,
-        max_chain=max_chain,
-        max_chain_age=max_chain_age,
-        attempts=attempts,
-        keep_last=keep_last,
-        keep_within=keep_within,
-        keep_hourly=keep_hourly,
-        keep_daily=keep_daily,
-        keep_weekly=keep_weekly,
-        keep_monthly=keep_monthly,
-        keep_yearly=keep_yearly,
-        max_age=max_age,
-        max_proof_age=max_proof_age,
-        log_archive=log_archive,
-        max_loss=max_loss,
-    )
+    changes = pick_settings({"name": name, **options})
     if not changes:
         raise InvalidRequest("there is nothing to change", remedy="Give at least one option, for example --keep-daily 30.")
     _show(session, session.client.patch("policies", policy, json={"policy": changes}).body["policy"])

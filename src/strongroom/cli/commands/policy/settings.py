@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -12,67 +13,74 @@ from strongroom.cli.output.values import parse_moment
 from strongroom.errors import InvalidRequest
 from strongroom.protection.durations import parse_duration
 
-Full = Annotated[
-    str | None,
-    typer.Option(metavar="WHEN", help='When full backups are taken: "sun 02:00", "first sun 02:00", "0 2 * * 0". "": never.'),
-]
-Incremental = Annotated[
-    str | None, typer.Option(metavar="WHEN", help='When incrementals are taken: "daily 02:00", hourly, "every 6h". "": never.')
-]
-TimeZone = Annotated[
-    str | None, typer.Option(metavar="ZONE", help="Zone of all times of day, such as Europe/Vienna. Default: UTC.")
-]
-Spread = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME", help="Backups of different databases that are due together begin within this time. Default: 5m."
-    ),
-]
-NotBetween = Annotated[
-    list[str] | None,
-    typer.Option(metavar="HH:MM-HH:MM", help='No backup begins in these hours; may be repeated. "": no such hours.'),
-]
-MaxChain = Annotated[
-    int | None, typer.Option(min=0, help="A full is taken when a chain has this many backups. 0: no limit (default).")
-]
-MaxChainAge = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="A full is taken when the one at the base of the chain is older. 0s: no limit (default)."),
-]
-Attempts = Annotated[
-    int | None, typer.Option(min=1, max=10, help="How often a backup is tried before an incident is opened. Default: 3.")
-]
-KeepLast = Annotated[int | None, typer.Option(min=0, help="Keep this many of the newest backups.")]
-KeepWithin = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Keep backups that are less than this much older than the newest: 7d.")
-]
-KeepHourly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many hours.")]
-KeepDaily = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many days.")]
-KeepWeekly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many weeks.")]
-KeepMonthly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many months.")]
-KeepYearly = Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many years.")]
-MaxAge = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="A database is late if its newest backup is older. Default: from the schedules."),
-]
-MaxProofAge = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="A database is unverified if its newest verified backup is older. Default: any age."),
-]
-LogArchive = Annotated[
-    bool | None,
-    typer.Option(
-        "--log-archive/--no-log-archive",
-        help="Archive the log of instances all the time, so that they can be restored to any moment.",
-    ),
-]
-MaxLoss = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="With a log archive: an incident opens when more could be lost. Default: 5m."),
-]
+
+class Settings(TypedDict, total=False):
+    """The options. One that was not given is None."""
+
+    full: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help='When full backups are taken: "sun 02:00", "first sun 02:00", "0 2 * * 0". "": never.'),
+    ]
+    incremental: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help='When incrementals are taken: "daily 02:00", hourly, "every 6h". "": never.'),
+    ]
+    time_zone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Zone of all times of day, such as Europe/Vienna. Default: UTC.")
+    ]
+    spread: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Backups of different databases that are due together begin within this time. Default: 5m."
+        ),
+    ]
+    not_between: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HH:MM-HH:MM", help='No backup begins in these hours; may be repeated. "": no such hours.'),
+    ]
+    max_chain: Annotated[
+        int | None, typer.Option(min=0, help="A full is taken when a chain has this many backups. 0: no limit (default).")
+    ]
+    max_chain_age: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="A full is taken when the one at the base of the chain is older. 0s: no limit (default)."
+        ),
+    ]
+    attempts: Annotated[
+        int | None, typer.Option(min=1, max=10, help="How often a backup is tried before an incident is opened. Default: 3.")
+    ]
+    keep_last: Annotated[int | None, typer.Option(min=0, help="Keep this many of the newest backups.")]
+    keep_within: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Keep backups that are less than this much older than the newest: 7d.")
+    ]
+    keep_hourly: Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many hours.")]
+    keep_daily: Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many days.")]
+    keep_weekly: Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many weeks.")]
+    keep_monthly: Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many months.")]
+    keep_yearly: Annotated[int | None, typer.Option(min=0, help="Keep one backup for each of this many years.")]
+    max_age: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="A database is late if its newest backup is older. Default: from the schedules."),
+    ]
+    max_proof_age: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="A database is unverified if its newest verified backup is older. Default: any age."),
+    ]
+    log_archive: Annotated[
+        bool | None,
+        typer.Option(
+            "--log-archive/--no-log-archive",
+            help="Archive the log of instances all the time, so that they can be restored to any moment.",
+        ),
+    ]
+    max_loss: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="With a log archive: an incident opens when more could be lost. Default: 5m."),
+    ]
 
 
-def pick_settings(**options: Any) -> dict[str, Any]:
+def pick_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request: the options that were given. An empty ``--not-between`` removes all of them."""
     given = {name: value for name, value in options.items() if value is not None and value != []}
     if "not_between" in given:

@@ -165,6 +165,11 @@ class Grouper:
         """Where the transaction began that has not ended."""
         return self._group.first if self._group else None
 
+    @property
+    def open_start(self) -> Start | None:
+        """What the GTID event of the transaction says that has not ended."""
+        return self._group.start if self._group else None
+
     def feed(self, piece: Piece) -> list[Group]:
         """Transactions that end with this piece: none or one, two if the one before it was cut off."""
         header = piece.header
@@ -254,6 +259,9 @@ class Grouper:
 
     def _end_statement(self, query: Query) -> bool:
         assert self._group is not None
+        if query.text == b"BEGIN":  # almost always
+            self._in_transaction = True
+            return False
         found = describe_statement(query.text, query.schema)
         if found.kind == "begin" or found.verb == "XA START":
             self._in_transaction = True

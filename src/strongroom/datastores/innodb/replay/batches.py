@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +15,12 @@ from strongroom.datastores.innodb.binlog.header import FORMAT, HEARTBEAT, HEARTB
 from strongroom.datastores.innodb.binlog.pieces import Piece, Position
 from strongroom.datastores.innodb.replay.events import LogEvents
 from strongroom.datastores.innodb.replay.relay import LogFormat, RelayLog, make_event
+from strongroom.datastores.innodb.replay.scan import Copied
 from strongroom.errors import LogCorrupt
 
-BATCH = 64 << 20
+FIRST_BATCH = 1 << 20
+"""Bytes of the first relay log, so that the server has work soon; each one has twice as many as the one before it."""
+BATCH = 32 << 20
 """Bytes of a relay log, and more if its last transaction is longer."""
 _SECOND = 1_000_000
 _IGNORABLE = 0x80
@@ -56,6 +60,7 @@ class Batch:
     """Transactions ``first`` and following, in a relay log."""
 
     path: Path
+    number: int
     first: int
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     """Where each begins in the relay log."""
@@ -72,7 +77,7 @@ class Batch:
 
 
 class BatchWriter:
-    """Writes batches into ``folder``, each when it is asked for. Only bytes of the present piece are in memory."""
+    """Writes batches into ``folder``, each when it is asked for. Only the present segment is in memory."""
 
     def __init__(self, events: LogEvents, rewriter: Rewriter, folder: Path) -> None:
         self._events, self._rewriter, self._folder = events, rewriter, folder
@@ -81,6 +86,7 @@ class BatchWriter:
         self._files = 0
         self._done = 0
         self._writes = False
+        self._has_rows = False
         self._uses_temporary = False
         self._stopped = False
         self.end: Position | None = None
@@ -97,17 +103,18 @@ class BatchWriter:
     def write(self) -> Iterator[Batch]:
         """Raises ArtifactError, StorageError, OSError."""
         pieces = self._events.pieces()
-        form, piece = None, next(pieces, None)
+        form: LogFormat | None = None
+        piece = next(pieces, None)
         self.state = self._rewriter.dialect.open_state(self._events.gtids)
         while piece is not None:
             keeps = True
-            if piece.header.kind == FORMAT and piece.is_first:
+            if isinstance(piece, Piece) and piece.header.kind == FORMAT:
                 form = LogFormat(piece.data)
                 keeps = self._number == 0 or not form.begins_server
             if form is None:
-                raise LogCorrupt(f"{piece.start.file} does not begin with a format description")
+                raise LogCorrupt("the log does not begin with a format description")
             self._files += 1
-            batch = Batch(self._folder / f"batch-{self._files}", self._number + 1)
+            batch = Batch(self._folder / f"batch-{self._files}", self._files, self._number + 1)
             with RelayLog(batch.path, form, self._rewriter.head, keeps_temporary=keeps) as relay:
                 piece = self._fill(batch, relay, form, piece, pieces)
             if batch.offsets:
@@ -116,35 +123,45 @@ class BatchWriter:
             else:
                 batch.path.unlink()
 
-    def _fill(self, batch: Batch, relay: RelayLog, form: LogFormat, first: Piece, pieces: Iterator[Piece]) -> Piece | None:
+    def _fill(
+        self, batch: Batch, relay: RelayLog, form: LogFormat, first: Piece | Copied, pieces: Iterator[Piece | Copied]
+    ) -> Piece | Copied | None:
         """Write transactions until the batch is full. Returns the piece with which the next batch begins; None at the end."""
-        piece: Piece | None = first
         starts = self._rewriter.dialect.starts
-        begin = relay.size
-        while piece is not None and not self._stopped:
-            header = piece.header
-            if header.kind == FORMAT and piece.is_first and piece is not first:
+        begin, most = relay.size, min(BATCH, FIRST_BATCH << min(batch.number, 16))
+        for piece in chain((first,), pieces):
+            if self._stopped:
+                break
+            if relay.size >= most and begin == relay.size:
+                return piece
+            if isinstance(piece, Copied):
+                if not self._grouper.is_open:
+                    raise LogCorrupt("the log has changes outside of a transaction")
+                if self._writes:
+                    relay.write(piece.data)
+                self._done += len(piece.data)
+                self._has_rows = self._has_rows or piece.has_rows
+                continue
+            kind = piece.header.kind
+            if kind == FORMAT and piece is not first:
                 found = LogFormat(piece.data)
                 if found.begins_server or not found.describes_like(form):
                     relay.cut(begin)
                     return piece
-            if piece.is_first and header.kind in starts:
+            if kind in starts:
                 relay.cut(begin)  # the one before it has no end
-                self._begin(piece, relay)
             elif self._grouper.is_open:
-                if self._writes and header.kind not in (FORMAT, ROTATE, STOP):
+                if self._writes and kind not in (FORMAT, ROTATE, STOP):
                     relay.write(piece.data)
             else:
                 _require_harmless(piece)
             self._done += len(piece.data)
             for group in self._feed(piece):
-                if group.is_complete and self._end(group, piece):
+                if group.is_complete and self._end(group):
                     self._note(batch, group, begin)
                     begin = relay.size
-            following = next(pieces, None)
-            if relay.size >= BATCH and begin == relay.size and following is not None:
-                return following
-            piece = following
+            if kind in starts:
+                self._begin(piece, relay)
         relay.cut(begin)
         return None
 
@@ -155,14 +172,16 @@ class BatchWriter:
         return self._grouper.feed(piece)
 
     def _begin(self, piece: Piece, relay: RelayLog) -> None:
-        body = piece.data[SIZE : len(piece.data) - piece.checksum]
-        start = self._rewriter.dialect.parse_start(piece.header, body)
+        start = self._grouper.open_start
+        assert start is not None
+        self._has_rows = False
         self._writes = piece.start.offset >= self._events.begins and not self._rewriter.has(start.gtid)
         if self._writes:
+            body = piece.data[SIZE : len(piece.data) - piece.checksum]
             header, body = self._rewriter.rewrite(piece.header, body, self._number + 1)
             relay.write(make_event(header, body, checksum=relay.has_checksums))
 
-    def _end(self, group: Group, piece: Piece) -> bool:
+    def _end(self, group: Group) -> bool:
         """Whether the transaction is to be applied."""
         assert self.state is not None
         self.state.add(group.start.gtid)
@@ -182,18 +201,18 @@ class BatchWriter:
         batch.offsets.append(begin)
         batch.done.append(self._events.skipped + self._done)
         batch.times.append(group.start.committed_us or group.end_time * _SECOND)
-        batch.repeats.append(judge_repeat(group))
+        batch.repeats.append(judge_repeat(group, has_rows=self._has_rows))
         self._uses_temporary = self._uses_temporary or any("TEMPORARY" in each.text.upper() for each in group.statements)
 
 
-def judge_repeat(group: Group) -> Repeat:
+def judge_repeat(group: Group, *, has_rows: bool) -> Repeat:
     """Only what InnoDB commits together with its GTID is exact."""
     statements = [statement.described.kind for statement in group.statements]
     if "ddl" in statements or "rights" in statements or group.start.is_ddl or group.xa:
         return Repeat.UNCLEAR
     if group.xid is not None and group.start.is_transactional:
         return Repeat.EXACT
-    if not group.tables and group.events <= _SINGLE:
+    if not has_rows and group.events <= _SINGLE:
         return Repeat.UNCLEAR
     return Repeat.DAMAGING
 

@@ -10,7 +10,8 @@ from strongroom.archive import LogSegment, SegmentReader, Stretch, load_segment
 from strongroom.archive import Piece as Part
 from strongroom.datastores.innodb.archive.details import SegmentDetails
 from strongroom.datastores.innodb.binlog.header import CHECKSUM, FORMAT, MAGIC, parse_header
-from strongroom.datastores.innodb.binlog.pieces import Piece, Position, Splitter
+from strongroom.datastores.innodb.binlog.pieces import Piece, Position
+from strongroom.datastores.innodb.replay.scan import Copied, Scanner
 from strongroom.datastores.protocol.logs import Start
 from strongroom.errors import ArtifactCorrupt, ArtifactMissing, LogCorrupt
 
@@ -40,7 +41,7 @@ class Found:
 
 
 class LogEvents:
-    """Reads the stretch once, in order. Every piece of an event is verified; a file begins with its format description.
+    """Reads the stretch once, in order. Every segment is verified; a file begins with its format description.
 
     ``gtids`` are those of all transactions before the first event; empty if they are not known.
     """
@@ -55,7 +56,7 @@ class LogEvents:
         self.begins = 0
         """Where in the present file the replay begins: transactions before it are in the data."""
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Piece | Copied]:
         """Raises ArtifactError, StorageError; ArtifactMissing also if the stretch ends before the cut."""
         parts = list(self._stretch.pieces)
         while parts and parts[0].series != self._start.series:
@@ -67,10 +68,10 @@ class LogEvents:
             end = self._end if part is parts[-1] else Position.parse(part.end)
             yield from self._read(part, begin, end)
 
-    def _read(self, part: Part, begin: Position, end: Position) -> Iterator[Piece]:
+    def _read(self, part: Part, begin: Position, end: Position) -> Iterator[Piece | Copied]:
         """The events of one series, to before the position ``end``."""
         reader = self._stretch.open(part.series)
-        splitter: Splitter | None = None
+        scanner: Scanner | None = None
         reached = Position.parse(part.begin)
         for segment in reader.segments(part.first, part.stop):
             found = Found.of(segment)
@@ -81,28 +82,30 @@ class LogEvents:
                 self.skipped += segment.raw
                 continue
             offset = found.details.begin
-            if splitter is None:
+            if scanner is None:
                 _require_within(begin, found, reached)
-                splitter, offset, pieces = self._enter(reader, part, found, begin)
+                scanner, offset, pieces = self._enter(reader, part, found, begin)
                 yield from pieces
             elif found.details.begin == 0:
-                splitter = Splitter(found.details.file)
+                scanner = Scanner(found.details.file)
             elif found.first != reached:
                 raise ArtifactCorrupt(f"log segment {segment.number} does not follow {reached}", remedy=_REMEDY)
             self.begins = begin.offset if found.details.file == begin.file else 0
             stop = end.offset if found.details.file == end.file else _NOWHERE
-            for piece in splitter.feed(reader.read(segment)[max(0, offset - found.details.begin) :]):
-                if piece.start.offset >= stop:
+            for piece in scanner.feed(reader.read(segment)[max(0, offset - found.details.begin) :]):
+                if isinstance(piece, Piece) and piece.start.offset >= stop:
                     return
                 yield piece
             reached = found.last
         if not end.precedes(reached) and end != begin:
             raise ArtifactMissing(f"the archived log ends at {reached}, before {end}", remedy=_REMEDY)
 
-    def _enter(self, reader: SegmentReader, part: Part, found: Found, begin: Position) -> tuple[Splitter, int, Iterator[Piece]]:
-        """What splits the file from the first segment on, the offset at which it begins, and events before the segment."""
+    def _enter(
+        self, reader: SegmentReader, part: Part, found: Found, begin: Position
+    ) -> tuple[Scanner, int, Iterator[Piece | Copied]]:
+        """What cuts the file from the first segment on, the offset at which it begins, and events before the segment."""
         if found.details.begin == 0:
-            return Splitter(found.details.file), 0, iter(())
+            return Scanner(found.details.file), 0, iter(())
         location = self._stretch.log.series(part.series)
 
         def load(number: int) -> Found:
@@ -120,14 +123,14 @@ class LogEvents:
                 earlier.insert(0, load(found.segment.number - 1 - len(earlier)))
         except ArtifactMissing:  # after a gap; the data is at a border of transactions too
             offset, earlier = begin.offset, []
-        splitter = Splitter(found.details.file, offset, has_checksums=found.details.has_checksums)
+        scanner = Scanner(found.details.file, offset, has_checksums=found.details.has_checksums)
 
-        def pieces() -> Iterator[Piece]:
+        def pieces() -> Iterator[Piece | Copied]:
             yield form
             for each in earlier:
-                yield from splitter.feed(reader.read(each.segment)[max(0, offset - each.details.begin) :])
+                yield from scanner.feed(reader.read(each.segment)[max(0, offset - each.details.begin) :])
 
-        return splitter, offset, pieces()
+        return scanner, offset, pieces()
 
 
 def _require_within(begin: Position, found: Found, reached: Position) -> None:

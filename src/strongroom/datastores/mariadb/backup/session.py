@@ -22,7 +22,7 @@ from strongroom.datastores.mariadb.backup import redo
 from strongroom.datastores.mariadb.backup.locks import LockWatch
 from strongroom.datastores.mariadb.binlog.identity import find_identity
 from strongroom.datastores.mariadb.galera.lineage import ensure_lineage
-from strongroom.datastores.mariadb.profile.layout import find_left_out, walk_of
+from strongroom.datastores.mariadb.profile.layout import explain_denied, find_left_out, walk_of
 from strongroom.datastores.mariadb.server.versions import require_tool
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
@@ -138,10 +138,7 @@ def require_own_data(server: Server, said: Path, pid: int | None, system: Path =
         same = said.samefile(server.data_dir)
         fd = os.open(server.data_dir / system, os.O_RDONLY)
     except PermissionError as error:
-        raise ConfigurationError(
-            f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",
-            remedy="Run the job as the OS user of the server, or give that user the right to read.",
-        ) from error
+        raise explain_denied(server, error) from error
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{describe_server(server)} reports that its data is in {said}, but {error.filename} does not exist on this host",

@@ -49,18 +49,29 @@ class LoggedGtids:
 
     def __init__(self, gtids: GtidList) -> None:
         self._gtids = gtids
+        self._newest: Gtid | None = None
+        """Of the server and domain that wrote last; it is not in the list yet."""
 
     def load(self, body: bytes) -> None:
-        self._gtids = parse_gtid_list(body)
+        self._gtids, self._newest = parse_gtid_list(body), None
 
     def add(self, gtid: str) -> None:
-        self._gtids = self._gtids.add(Gtid.parse(gtid))
+        found, last = Gtid.parse(gtid), self._newest
+        if last is not None and ((found.domain, found.server) != (last.domain, last.server) or found.sequence < last.sequence):
+            self._merge()
+        self._newest = found
 
     def __contains__(self, gtid: str) -> bool:
+        self._merge()
         return Gtid.parse(gtid) in self._gtids
 
     def __str__(self) -> str:
+        self._merge()
         return str(self._gtids)
+
+    def _merge(self) -> None:
+        if self._newest is not None:
+            self._gtids, self._newest = self._gtids.add(self._newest), None
 
 
 def parse_gtid_list(body: bytes) -> GtidList:

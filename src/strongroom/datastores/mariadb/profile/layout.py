@@ -14,8 +14,10 @@ from pymysql.cursors import Cursor
 
 from strongroom.artifact import Notice
 from strongroom.datastores.innodb.connection import query
+from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.names import name_some
 from strongroom.datastores.toolkit.nets import Oddity, Walked, find_open_files, is_below, walk
+from strongroom.errors import ConfigurationError
 
 DIRECTORIES: Mapping[str, str] = {
     "innodb_data_home_dir": "the system tablespace",
@@ -320,3 +322,11 @@ def find_left_out(
 def _find_table(path: str) -> str:
     """Database and table of a file, which may belong to a partition."""
     return path.rpartition(".")[0].partition("#P#")[0]
+
+
+def explain_denied(server: Server, error: PermissionError) -> ConfigurationError:
+    """The error for a data directory that cannot be read."""
+    return ConfigurationError(
+        f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",
+        remedy="Run the job as the OS user of the server, or give that user the right to read.",
+    )

@@ -23,7 +23,7 @@ from strongroom.datastores.innodb.connection import (
     split_error,
 )
 from strongroom.datastores.mariadb.profile.accounts import judge_accounts, read_accounts
-from strongroom.datastores.mariadb.profile.layout import read_directory_tables, read_layout, walk_of
+from strongroom.datastores.mariadb.profile.layout import explain_denied, read_directory_tables, read_layout, walk_of
 from strongroom.datastores.mariadb.profile.running import read_plugins, read_settings
 from strongroom.datastores.mariadb.profile.tables import BUILT_IN, SYSTEM, Tables, read_tables
 from strongroom.datastores.mariadb.server.plugins import KNOWN, OWN_FILES, REACHING_OUT, Kind
@@ -367,10 +367,7 @@ def read_profile(server: Server) -> Profile:
         try:
             return Survey(server, connection).read()
         except PermissionError as error:
-            raise ConfigurationError(
-                f"the data directory {server.data_dir} cannot be read by the OS user {server.user}: {error.filename}",
-                remedy="Run the job as the OS user of the server, or give that user the right to read.",
-            ) from error
+            raise explain_denied(server, error) from error
         except FileNotFoundError as error:
             raise ConfigurationError(
                 f"the data directory {server.data_dir} of {describe_server(server)} does not exist on this host",

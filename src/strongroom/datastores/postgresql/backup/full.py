@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ from strongroom.datastores.postgresql.server.versions import extract_number, mak
 from strongroom.datastores.protocol.backups import BackupRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.datastores.toolkit.feed import Piped
-from strongroom.datastores.toolkit.tools import Tool
 from strongroom.errors import ConfigurationError, ToolFailed, Unsupported, VersionMismatch
 
 COMPLETED = "base backup completed"
@@ -53,14 +51,7 @@ class Session(BaseBackup, Piped):
             "--verbose",
             *([f"--incremental={parent}"] if parent else []),
         ]
-        write = self._open()
-        try:
-            self._tool = Tool(argv, request.work_dir / "backup.log", stdout=write)
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            os.close(write)
+        self._tool = self._run_tool(argv, request.work_dir / "backup.log")
         self.tool = self._tool.name
 
     def _complete(self) -> Positions:

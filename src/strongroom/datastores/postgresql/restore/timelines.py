@@ -67,7 +67,7 @@ def reserve(server: Server | None, target: Path, timeline: int, taken: int = 0) 
 
     It is higher than ``taken`` and than all that ``server``, which gets the data, has used; it is recorded for that server.
     """
-    last = max(find_highest(server) if server is not None else 1, timeline, taken)
+    last = max(find_highest(server) if server is not None else 1, timeline, taken if taken < _MOST else 0)
     for number in range(timeline + 1, last + 1):
         path = target / _WAL / f"{number:08X}.history"
         if not path.exists():
