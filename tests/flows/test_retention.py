@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from strongroom.catalog import (
     Attachment,
     Backup,
     Expiration,
+    Fact,
     Hold,
     Host,
     Incident,
@@ -631,6 +633,18 @@ def test_a_control_plane_that_is_behind_another_one_removes_nothing(chains: Worl
     assert tick(first) == ""
 
 
+def test_a_reading_of_an_earlier_version_is_replaced(chains: World) -> None:
+    clock = Clock("boot")
+    with chains.site.catalog.write() as session:
+        session.add(Fact(key="retention_clock", value=json.dumps(asdict(clock.read()))))
+    clock.let_pass(300)
+    with chains.site.catalog.write() as session:
+        assert clocks.find_jump(clocks.load_readings(session), clock.read()) == ""
+        clocks.vouch_for(session, clock.read())
+    with chains.site.catalog.read() as session:
+        assert clocks.load_readings(session) == [clock.read()]
+
+
 def test_two_control_planes_count_the_same_time_once(chains: World) -> None:
     first, second = Clock("first"), Clock("second")
     last: dict[str, clocks.Reading] = {}
@@ -799,6 +813,14 @@ def test_the_log_stays_as_long_as_a_changed_policy_waits(logged: World) -> None:
 def test_the_log_stays_while_a_brake_stops_retention(logged: World) -> None:
     with logged.site.catalog.write() as session:
         session.get_one(Backup, "full1").raw_size = 10
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+
+
+def test_the_log_stays_if_the_clock_jumped_while_the_service_was_down(logged: World) -> None:
+    reading = clocks.read_clocks()
+    with logged.site.catalog.write() as session:
+        clocks.keep_reading(session, clocks.Reading(reading.boot, reading.elapsed, reading.wall - 86400))
     sweep_logs(logged.site)
     assert find_beginning(logged) == 0
 

@@ -28,6 +28,7 @@ from strongroom.catalog import Backup, Instance, LogArchive, Removal, now
 from strongroom.errors import ArtifactError, StrongroomError
 from strongroom.flows.recovery.location import open_log
 from strongroom.flows.retention.brakes import find_brake
+from strongroom.flows.retention.clocks import find_jump, load_readings, read_clocks
 from strongroom.flows.retention.facts import read_present
 from strongroom.flows.retention.holdings import Holdings, load_holdings
 from strongroom.flows.retention.turn import CHANGED_POLICY_WAITS
@@ -40,9 +41,11 @@ log = structlog.get_logger()
 
 def sweep_logs(site: Site) -> None:
     """Remove old log from all log archives. An error affects only one. Impossible if stores require the token of a user."""
-    if site.settings.storage.by_token or site.watch.jump:  # the clock cannot be trusted
+    if site.settings.storage.by_token:
         return
     with site.catalog.read() as session:
+        if site.watch.jump or find_jump(load_readings(session), read_clocks()):  # the clock cannot be trusted
+            return
         instances = list(session.scalars(select(Instance).where(Instance.id.in_(select(LogArchive.instance_id)))))
     for instance in instances:
         try:

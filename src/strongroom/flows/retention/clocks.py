@@ -53,7 +53,7 @@ def find_jump(trusted: Iterable[Reading], new: Reading) -> str:
     hosts either: if two hosts disagree, at least one of them is wrong, and nobody knows which.
     """
     readings = list(trusted)
-    own = next((old for old in readings if old.boot == new.boot), None)
+    own = max((old for old in readings if old.boot == new.boot), key=lambda old: old.elapsed, default=None)
     if own is not None:
         moved = timedelta(seconds=(new.wall - own.wall) - (new.elapsed - own.elapsed))
         if abs(moved) > JUMP:
@@ -75,7 +75,7 @@ def load_readings(session: Session) -> list[Reading]:
 
 def keep_reading(session: Session, reading: Reading) -> None:
     """Trust the reading: later ones are compared with it. Old readings of other boots are deleted."""
-    session.merge(Fact(key=f"{CLOCK} {reading.boot}", value=json.dumps(asdict(reading))))
+    session.merge(Fact(key=_make_key(reading), value=json.dumps(asdict(reading))))
     _delete_others(session, reading, before=reading.wall - FORGOTTEN.total_seconds())
 
 
@@ -107,14 +107,19 @@ def count_served(session: Session, last: Reading | None, new: Reading) -> None:
     session.merge(Fact(key=COUNTED, value=str(new.wall)))
 
 
+def _make_key(reading: Reading) -> str:
+    return f"{CLOCK} {reading.boot}"
+
+
 def _load_facts(session: Session) -> list[Fact]:
     return list(session.scalars(select(Fact).where(Fact.key.startswith(CLOCK, autoescape=True))))
 
 
 def _delete_others(session: Session, reading: Reading, *, before: float = float("-inf"), after: float = float("inf")) -> None:
+    """Delete the other readings that are before or after these times, and any of the same boot (an earlier version wrote one)."""
     for fact in _load_facts(session):
         old = Reading(**json.loads(fact.value))
-        if old.boot != reading.boot and (old.wall < before or old.wall > after):
+        if fact.key != _make_key(reading) and (old.boot == reading.boot or old.wall < before or old.wall > after):
             session.delete(fact)
 
 
