@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import event
 
 from strongroom.api.metrics import page
-from strongroom.catalog import Backup, Cluster, Host, Incident, Job, PolicyRun, Schedule, now
+from strongroom.catalog import Backup, Cluster, Host, Incident, Instance, Job, LogArchive, PolicyRun, Schedule, now
 from strongroom.errors import ConfigurationError, StorageError
 from strongroom.flows.retention.facts import refresh_facts
 from strongroom.flows.retention.protection import note_incidents
@@ -252,6 +252,28 @@ def test_schedules_and_limits_of_policies(site: Site) -> None:
     found = scrape(site)
     assert of(found["strongroom_schedule_paused"], **labels) == 1
     assert "strongroom_schedule_next_run_timestamp_seconds" not in found
+
+
+def test_log_archives_and_how_much_may_be_lost(site: Site) -> None:
+    instance = site.instance("shop")
+    policy = {"name": "gold", "full": "daily 02:00", "keep_last": 3, "log_archive": True, "max_loss": "5m"}
+    assert site.ask("POST", "/policies", {"policy": policy}).status_code == 200
+    assert site.ask("POST", "/policies/gold/action", {"attach": {"databases": [instance]}}).status_code == 202
+    seen = now() - timedelta(seconds=30)
+    with site.control.catalog.write() as session:
+        names = {"instance_id": instance, "project": "p", "database_id": instance, "host": "local"}
+        session.add(LogArchive(state="running", seen=seen, loss=12.0, complete_until=seen, **names))
+    db = {"project": "p", "db": "shop"}
+    found = scrape(site)
+    assert of(found["strongroom_log_archive_lag_seconds"], **db) == pytest.approx(42, abs=30)
+    assert of(found["strongroom_log_archive_up"], **db) == 1
+    assert of(found["strongroom_log_archive_complete_timestamp_seconds"], **db) == pytest.approx(seen.timestamp())
+    assert of(found["strongroom_policy_rpo_seconds"], **db) == 300
+    site.edit(Instance, instance, lambda row: setattr(row, "state", "stopped"))
+    site.edit(LogArchive, instance, lambda row: setattr(row, "trouble", "the disk is full"))
+    found = scrape(site)
+    assert of(found["strongroom_log_archive_up"], **db) == 0
+    assert "strongroom_log_archive_lag_seconds" not in found, "a server that does not run writes nothing"
 
 
 def test_databases_with_the_same_name_are_different_series(site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -389,6 +390,35 @@ def test_wal_of_the_backup_that_is_not_the_archived_one_is_refused(story: Story,
     monkeypatch.setattr(driver.restores, "restore", change)
     with pytest.raises(ArtifactCorrupt, match="is not the archived one"):
         story.roll(story.cut(Target.parse("latest")), "other")
+
+
+class Slow(Withheld):
+    """A store that does not answer for one object."""
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        if key == self.key:
+            time.sleep(3600)
+        return super().get(key, start=start, length=length)
+
+
+def test_a_worker_that_is_killed_leaves_no_process(story: Story) -> None:
+    cut = story.cut(Target.parse("latest"))
+    child = os.fork()
+    if child == 0:
+        try:
+            story.roll(cut, "killed", store=Slow(story.store, story.middle().data_key))
+        finally:
+            os._exit(0)
+    data, deadline = story.place / "killed", time.monotonic() + 60
+    while not any("gate/client" in command for command in processes.below(data).values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (worker,) = (int(each) for each in Path(f"/proc/{child}/task/{child}/children").read_text().split())
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while left := processes.below(data):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 # --- the command that the server calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
+from strongroom import datastores
 from strongroom.archive import Window, find_window, load_log
 from strongroom.archive.location import LogLocation
 from strongroom.datastores.postgresql.files.lsn import parse_lsn
 from strongroom.datastores.postgresql.server.superuser import find_superuser
 from strongroom.sections import Storage
 from strongroom.storage import open_store
+from support.databases import Database, MariaDB, MySQL
+from support.own_postgresql import OwnPostgreSQL
 from support.service import Service
 
 PASSWORD = "pass-of-user1"
@@ -29,6 +34,20 @@ def wait_for(find: Callable[[], Any], seconds: float = 120) -> Any:
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.2)
     return found
+
+
+def find_pid(service: Service) -> int | None:
+    """Of the process of the duty."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                log = str((entry / "fd" / "2").readlink())
+            except OSError:
+                continue
+            if b"strongroom.worker.duty" in command and log.startswith(str(service.data_dir)):
+                return int(entry.name)
+    return None
 
 
 class Archived:
@@ -85,17 +104,7 @@ class Archived:
         return {incident["condition"] for incident in self.protection()["incidents"]}
 
     def pid(self) -> int | None:
-        """Of the process of the duty."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes().split(b"\0")
-                    log = str((entry / "fd" / "2").readlink())
-                except OSError:
-                    continue
-                if b"strongroom.worker.duty" in command and log.startswith(str(self.service.data_dir)):
-                    return int(entry.name)
-        return None
+        return find_pid(self.service)
 
     def write(self) -> None:
         """Write, and wait until it is archived."""
@@ -199,3 +208,89 @@ def test_a_store_that_fails_and_a_restore_in_place_are_incidents_until_they_are_
     service.wait(service.call("DELETE", "/instances/orders").headers["Strongroom-Job"])
     assert archived.pid() is None
     assert logs.is_dir()  # as long as there is a backup
+
+
+@pytest.mark.parametrize("database", [MariaDB("mariadb"), MySQL("mysql")], ids=lambda database: database.datastore)
+def test_a_binary_log_is_archived_through_deaths_and_ends_with_the_policy(
+    serve: Callable[..., Service], database: Database
+) -> None:
+    service, datastore = serve(config=CONFIG + database.config), database.datastore
+    service.cli("policy", "create", "gold", "--log-archive", "--max-loss", "10s", "--keep-last", "5", "--full", "sun 02:00")
+    instance = service.create("orders", datastore={"type": datastore}, databases=[{"name": "db1"}])
+    service.cli("policy", "attach", "gold", "orders")
+    logs = datastores.get(datastore).require_logs()
+    location = LogLocation(container="database_backups", database=instance["id"], source=instance["id"])
+    store = open_store(Storage(path=service.data_dir / "store"))
+
+    def find_windows() -> Window:
+        return find_window(load_log(store, location)[0], logs.precedes)
+
+    def write() -> None:
+        """Write, and wait until it is archived."""
+        with service.sql(instance["id"], "db1") as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS numbers (n INT AUTO_INCREMENT PRIMARY KEY)")
+            cursor.execute("INSERT INTO numbers VALUES ()")
+            cursor.execute("SHOW BINARY LOGS")
+            file, size, *_ = cursor.fetchall()[-1]
+        wait_for(lambda: (found := find_windows().intervals) and logs.precedes(f"{file}:{size}", found[-1].end))
+
+    write()
+    first = find_pid(service)
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    write()
+    service.kill()
+    second = find_pid(service)
+    assert second not in (None, first)
+    os.kill(second or 0, signal.SIGKILL)
+    service.start()
+    write()
+    assert len(find_windows().intervals) == 1
+    assert not find_windows().gaps
+
+    def see() -> dict[str, Any]:
+        (one,) = service.get("/protection")["protection"]["databases"]
+        return dict(one)
+
+    wait_for(lambda: not see()["incidents"] and see()["log_archive"]["loss"] <= 5)
+    assert see()["log_archive"]["state"] == "running"
+    service.cli("policy", "update", "gold", "--no-log-archive")
+    wait_for(lambda: find_pid(service) is None)
+    assert see()["log_archive"] is None
+    assert see()["restorable"] == 1, "the first full is the only backup: the log needs no other one"
+
+
+@pytest.mark.root
+def test_an_adopted_server_gets_the_slot_with_the_right_and_loses_it_at_the_end(
+    serve: Callable[..., Service], place: Path
+) -> None:
+    hba = "local replication backup scram-sha-256\nlocal all backup scram-sha-256\nlocal all all peer\n"
+    own = OwnPostgreSQL(place, hba=hba)
+    try:
+        own.sql("CREATE ROLE backup LOGIN PASSWORD 'secret'")
+        own.sql("GRANT pg_read_all_settings TO backup")
+        credentials = place / "backup.pgpass"
+        credentials.write_text("localhost:5432:*:backup:secret\n")
+        credentials.chmod(0o600)
+        shutil.chown(credentials, own.user)
+        service = serve(config=CONFIG)
+        socket = str(own.run / ".s.PGSQL.5432")
+        adopt = ("instance", "adopt", "own", "--datastore", "postgresql", "--socket", socket)
+        service.cli(*adopt, "--credentials-file", str(credentials))
+        service.cli("policy", "create", "gold", "--log-archive", "--max-loss", "10s", "--keep-last", "5")
+        service.cli("policy", "attach", "gold", "own")
+
+        def see() -> dict[str, Any]:
+            (one,) = service.get("/protection")["protection"]["databases"]
+            return dict(one)
+
+        (loss,) = wait_for(lambda: [one for one in see()["incidents"] if one["condition"] == "loss"])
+        assert "REPLICATION" in loss["detail"] + loss["remedy"] or "replication" in loss["detail"]
+        own.sql("ALTER ROLE backup REPLICATION")
+        wait_for(lambda: not [one for one in see()["incidents"] if one["condition"] == "loss"])
+        assert "max_slot_wal_keep_size" in see()["log_archive"]["warnings"][0]
+        assert own.sql("SELECT slot_name FROM pg_replication_slots") == "strongroom_log"
+        service.wait(service.call("DELETE", "/instances/own").headers["Strongroom-Job"])
+        assert own.sql("SELECT count(*) FROM pg_replication_slots") == "0"
+    finally:
+        own.end()

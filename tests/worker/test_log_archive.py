@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_the_log_of_a_server_is_archived_until_the_duty_ends(place: Path, start:
             time.sleep(0.1)
         os.chown(directory, 0, 0)  # no report can be written, as on a full disk
         with instance.connect("postgres") as connection:
-            fill(connection, 100)
+            connection.execute("CREATE TABLE later AS SELECT generate_series(1, 1000)")
             row = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
         assert row is not None
         time.sleep(5)  # more than one report
@@ -104,7 +105,7 @@ def test_the_log_of_a_server_is_archived_until_the_duty_ends(place: Path, start:
 
 @pytest.mark.parametrize("kind", ["mariadb", "mysql"])
 def test_a_binary_log_is_archived_until_the_duty_ends(kind: str, place: Path, start: Start) -> None:
-    """As the server's user. What was stored is what the server has."""
+    """As the server's user, with little memory. What was stored is what the server has."""
     with logged(kind, place) as log:
         server = log.running.server
         owner = find_user(server.user).owner
@@ -118,12 +119,15 @@ def test_a_binary_log_is_archived_until_the_duty_ends(kind: str, place: Path, st
             "max_age": 0.2,
         }
         process = start(DutySpec(kind="log-archive", server=server, user=server.user, directory=directory, options=options))
-        log.run(*["INSERT INTO d.t (b) VALUES ('x')"] * 20, "FLUSH BINARY LOGS", "INSERT INTO d.t (b) VALUES ('y')")
+        large = "INSERT INTO d.t (b) VALUES (REPEAT(UUID(), 300000))"
+        log.run(*["INSERT INTO d.t (b) VALUES ('x')"] * 20, "FLUSH BINARY LOGS", large, large, large)
         deadline = time.monotonic() + 60
         while _read_report(directory).get("facts", {}).get("position") != str(log.end()):
             assert time.monotonic() < deadline and process.poll() is None, _read_report(directory)
             time.sleep(0.1)
         assert _read_report(directory)["detail"] == "the log is archived"
+        (most,) = re.findall(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+        assert int(most) < 64 * 1024, most
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         store = open_store(Storage(path=top))

@@ -44,6 +44,8 @@ class Measures:
     max_age: timedelta | None
     """The limits of its policy; None: there is none."""
     max_proof_age: timedelta | None
+    max_loss: timedelta | None
+    """How much of its log may be lost; None: its policy wants no log archive, or the server does not run."""
     read: datetime | None
     """When its store was last read completely."""
 
@@ -75,6 +77,7 @@ def measure(subject: Subject, findings: Sequence[Finding], raw_bytes: Mapping[st
         counts=Counter(_name_state(history, backup) for backup in history.backups),
         max_age=limits.max_age if limits else None,
         max_proof_age=limits.max_proof_age if limits else None,
+        max_loss=subject.lag.allowed if subject.lag else None,
         read=subject.facts_at,
     )
 

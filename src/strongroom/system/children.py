@@ -45,11 +45,16 @@ def start_tool(
     stderr: int,
     stdin: int = subprocess.DEVNULL,
     owner: Owner | None = None,
+    local_time: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a tool that the kernel kills when the thread that started it dies. Raises ToolFailed without util-linux.
 
-    Root starts it as ``owner``.
+    Root starts it as ``owner``. With ``local_time`` it has the time zone of this process instead of UTC.
     """
+    environment = tool_environment()
+    if local_time:
+        environment.pop("TZ")
+        environment |= {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
     switch = [f"--reuid={owner.uid}", f"--regid={owner.gid}", "--clear-groups"] if owner and os.geteuid() == 0 else []
     try:
         return subprocess.Popen(
@@ -57,7 +62,7 @@ def start_tool(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            env=tool_environment(),
+            env=environment,
             cwd="/",
         )
     except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -34,7 +35,8 @@ def write_file(path: Path, data: str | bytes, owner: Owner | None = None, mode: 
     except OSError as error:
         raise _explain(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the cause
+            temporary.unlink(missing_ok=True)
 
 
 def create_file(path: Path, data: str | bytes, mode: int = 0o600) -> None:

@@ -11,9 +11,10 @@ from strongroom import datastores
 from strongroom.archive import Head, LogLocation, list_series
 from strongroom.datastores.protocol.logs import Archiver, LogRequest
 from strongroom.datastores.protocol.servers import Server
-from strongroom.errors import InvalidRequest, StorageError
+from strongroom.errors import InvalidRequest, StorageError, StrongroomError
 from strongroom.storage import Store, open_store
 from strongroom.system.files import write_file
+from strongroom.system.imports import hide_packages
 from strongroom.worker.duty import Duty
 from strongroom.worker.spec import ArchivedSeries, Failure, LogArchiveFacts, LogArchiveOptions
 
@@ -33,7 +34,9 @@ def run(duty: Duty) -> None:
     store = open_store(options.storage, gid=duty.spec.store_gid)
     _require_known(duty, store, options.log)
     request = LogRequest(store, options.log, options.artifact, options.recipients, options.lineage, options.max_age)
-    archiver = datastores.get(duty.spec.server.datastore).require_logs().open_archiver(duty.spec.server, request)
+    with hide_packages("cryptography"):  # it takes 8 MB; connections that need it load it
+        logs = datastores.get(duty.spec.server.datastore).require_logs()
+    archiver = logs.open_archiver(duty.spec.server, request)
     errors: list[BaseException] = []
 
     def archive() -> None:
@@ -47,7 +50,7 @@ def run(duty: Duty) -> None:
     thread.start()
     try:
         while not duty.stopped.wait(_PACE):
-            with suppress(OSError):  # the disk may be full: all the more reason to go on
+            with suppress(StrongroomError):  # the disk may be full: all the more reason to continue
                 _report(duty, archiver)
                 _note_known(duty, archiver)
             if not duty.spec.directory.exists():
@@ -59,7 +62,7 @@ def run(duty: Duty) -> None:
         store.close()
     if errors:
         raise errors[0]
-    with suppress(OSError):
+    with suppress(StrongroomError):
         _report(duty, archiver)
 
 

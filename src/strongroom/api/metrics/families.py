@@ -26,6 +26,7 @@ from strongroom.flows.metrics import (
     list_hosts,
     list_incidents,
     list_last_runs,
+    list_log_archives,
     list_missed,
     list_rows,
     list_schedules,
@@ -48,6 +49,7 @@ def make_page(site: Site, jobs: FinishedJobs) -> bytes:
             *_describe_service(site, at),
             *_describe_databases(databases),
             *_describe_backups(session, databases),
+            *_describe_log_archives(session, site, databases, at),
             *_describe_policies(session, databases, at),
             *_describe_waiting_jobs(session, databases),
             *_describe_finished_jobs(jobs),
@@ -167,6 +169,35 @@ def _describe_backups(session: Session, databases: Sequence[DatabaseRow]) -> Ite
         "The newest moment that can be restored from a chain that was verified.",
         DATABASE,
         [(_of(row), row.measures.verified) for row in databases],
+    )
+
+
+def _describe_log_archives(session: Session, site: Site, databases: Sequence[DatabaseRow], at: datetime) -> Iterator[Metric]:
+    names = {row.id: _of(row) for row in databases}
+    archives = [row for row in list_log_archives(session, site, at) if row.database_id in names]
+    yield _gauge(
+        "log_archive_lag_seconds",
+        "How much of the log could be lost now, at most.",
+        DATABASE,
+        [(names[row.database_id], row.lag) for row in archives],
+    )
+    yield _gauge(
+        "log_archive_up",
+        "1 if the log archive runs without trouble, otherwise 0.",
+        DATABASE,
+        [(names[row.database_id], float(row.is_running)) for row in archives],
+    )
+    yield _gauge(
+        "log_archive_complete_timestamp_seconds",
+        "Everything that the server wrote until then is stored.",
+        DATABASE,
+        [(names[row.database_id], row.complete_until) for row in archives],
+    )
+    yield _gauge(
+        "policy_rpo_seconds",
+        "How much of the log may be lost.",
+        DATABASE,
+        [(_of(row), row.measures.max_loss) for row in databases],
     )
 
 

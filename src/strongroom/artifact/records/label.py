@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.artifact.records.location import Location
@@ -16,8 +15,6 @@ from strongroom.artifact.records.numbered import MAX_BYTES, list_numbers, number
 from strongroom.artifact.records.part import Part
 from strongroom.errors import StorageError, StorageNotFound
 from strongroom.storage import Store
-
-log = structlog.get_logger()
 
 
 class LabelHold(Part):
@@ -57,7 +54,9 @@ def put_label(store: Store, label: Label) -> None:
     try:
         store.delete([numbered_key(folder, number) for number in numbers])
     except StorageError as error:
-        log.info("old labels stay", backup=label.id, reason=error.message)
+        import structlog  # here, because it takes 17 MB, and archivers of logs must be small
+
+        structlog.get_logger().info("old labels stay", backup=label.id, reason=error.message)
 
 
 def delete_labels(store: Store, location: Location) -> None:

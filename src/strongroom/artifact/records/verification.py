@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import structlog
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.artifact.records.location import Location
@@ -16,8 +15,6 @@ from strongroom.artifact.records.numbered import MAX_BYTES, list_numbers, number
 from strongroom.artifact.records.part import Part
 from strongroom.errors import StorageError, StorageNotFound
 from strongroom.storage import Store
-
-log = structlog.get_logger()
 
 Level = Literal["sizes", "content", "prepared", "tables"]
 LEVELS: tuple[Level, ...] = ("sizes", "content", "prepared", "tables")
@@ -87,7 +84,9 @@ def _prune(store: Store, kept: Verification) -> None:
             folder = kept.location.verifications
             store.delete([numbered_key(folder, number) for number, _ in results if number not in needed.values()])
     except StorageError as error:
-        log.info("old results of verifications stay", backup=kept.id, reason=error.message)
+        import structlog  # here, because it takes 17 MB, and archivers of logs must be small
+
+        structlog.get_logger().info("old results of verifications stay", backup=kept.id, reason=error.message)
 
 
 def load_verification(store: Store, location: Location, manifest_sha256: str) -> Verification | None:

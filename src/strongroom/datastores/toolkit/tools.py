@@ -80,6 +80,7 @@ class Tool:
     So start it from the main thread of a worker. ``stdin`` and ``stdout`` are file descriptors; the default is the null device,
     and for ``stdout`` the log. ``owner`` is the user that the program runs as, if the caller is root. A program without progress
     for ``stall_timeout`` is killed, and ``check`` reports it; progress of ``servants``, processes that work for it, counts too.
+    ``local_time``: not UTC but the time zone of the host, in which statements of a log may have been executed.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Tool:
         stdout: int | None = None,
         owner: Owner | None = None,
         servants: Sequence[int] = (),
+        local_time: bool = False,
     ) -> None:
         self.name = Path(argv[0]).name
         self.log = log
@@ -103,6 +105,7 @@ class Tool:
                 stdout=fd if stdout is None else stdout,
                 stderr=fd,
                 owner=owner,
+                local_time=local_time,
             )
         finally:
             os.close(fd)

@@ -11,7 +11,7 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection
 
-from strongroom.archive import LIMIT, Head, begin_series, list_series, load_head
+from strongroom.archive import Head, begin_series, list_series, load_head
 from strongroom.datastores.innodb.archive.continuation import Begin, Identity, plan_continuation, skip_damage
 from strongroom.datastores.innodb.archive.stream import LogStream
 from strongroom.datastores.innodb.binlog.files import LogFile, find_warnings, list_files
@@ -22,6 +22,8 @@ from strongroom.datastores.protocol.logs import LogRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import ArtifactError, LogCorrupt, LogTaken, ServerFailed, StrongroomError
 
+SEGMENT = 4 * 1024**2
+"""Bytes of the log in a segment. Two are in memory: one on its way to the store, one that is being read."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _DAMAGE_PATIENCE = 4
 """Attempts to read an event before the rest of its file is given up."""
@@ -42,7 +44,7 @@ class LogReceiver:
         find_identity: Callable[[Connection[Any], str], str],
         find_lineage: Callable[[], str],
         *,
-        limit: int = LIMIT,
+        limit: int = SEGMENT,
     ) -> None:
         self._server, self._request, self._dialect, self._limit = server, request, dialect, limit
         self._find_identity, self._find_lineage = find_identity, find_lineage

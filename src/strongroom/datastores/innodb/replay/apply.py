@@ -40,7 +40,7 @@ def replay(replay: Replay, data_dir: Path, work_dir: Path, rewriter: Rewriter, o
     return Replayed(
         transactions=applied.transactions,
         positions=Positions(binlog_file=applied.end.file, binlog_position=applied.end.offset, gtid=applied.gtids or None),
-        facts={"log": str(applied.end), "gtids": applied.gtids} if applied.gtids else {"log": str(applied.end)},
+        facts={"binlog": f"{applied.end.file} {applied.end.offset} {applied.gtids}".strip()},
     )
 
 

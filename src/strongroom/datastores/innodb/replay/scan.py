@@ -64,11 +64,10 @@ class Scanner:
         while True:
             if self._left:
                 at, piece = self._continue(data, at)
-                if piece is None and self._long is not None:
-                    break
                 if piece is not None:
                     copied = at
                     yield piece
+                    continue
                 if self._left:
                     break
             if len(data) - at < SIZE:

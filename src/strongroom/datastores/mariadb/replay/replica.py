@@ -78,6 +78,8 @@ class MariaDBReplica(Replica):
             "sync_relay_log_info": 0,
             "sync_master_info": 0,
             "slave_parallel_threads": 0,
+            "slave_sql_verify_checksum": 1,
+            "innodb_strict_mode": 0,  # a session of the source may have switched it off, which its log does not say
             "gtid_strict_mode": 0,
             "max_allowed_packet": "1G",
             "slave_max_allowed_packet": "1G",

@@ -101,7 +101,7 @@ def configure(
 
 def start(server: Server, log: Path) -> Tool:
     """Start the server that ``configure`` has described."""
-    return Tool([server.version.programs["server"], f"--defaults-file={server.base_dir / _OPTIONS}"], log)
+    return Tool([server.version.programs["server"], f"--defaults-file={server.base_dir / _OPTIONS}"], log, local_time=True)
 
 
 def wait(server: Server, tool: Tool) -> None:

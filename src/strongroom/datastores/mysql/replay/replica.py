@@ -56,6 +56,7 @@ class MySQLReplica(Replica):
             "sync_relay_log": 0,
             f"{old}_parallel_workers": 0,  # new versions take 1
             f"{old}_max_allowed_packet": "1G",
+            f"{old}_sql_verify_checksum": "ON",
             f"{old}_pending_jobs_size_max": "1G",
             "innodb_flush_log_at_trx_commit": 2,  # so that a kill loses nothing
         }

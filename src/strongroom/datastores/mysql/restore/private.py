@@ -135,7 +135,7 @@ class PrivateServer:
         try:
             if self._short is not None:
                 self._short.mkdir(mode=0o700)
-            self._tool = Tool(self._argv, self.log)
+            self._tool = Tool(self._argv, self.log, local_time=True)
             self._wait()
         except BaseException:
             self.abort()

@@ -17,7 +17,7 @@ from strongroom.errors import ArtifactCorrupt, JobError
 
 AHEAD = 128 * 1024**2
 """Bytes of WAL that are fetched before the server asks for them."""
-_THREADS = 4
+_THREADS = 3
 _COPY = 1024**2
 
 
@@ -46,7 +46,7 @@ class Feeder:
         self._wanted = start
         """The server has got everything before."""
         self._error: BaseException | None = None
-        self._stopped = False
+        self._stopped = self._is_over = False
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="wal-files")
         self._thread = threading.Thread(target=self._run, name="wal-feeder", daemon=True)
@@ -60,9 +60,11 @@ class Feeder:
         with self._changed:
             self._wanted = max(self._wanted, number * self._size)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._error or self._stopped or self._is_complete(number))
+            self._changed.wait_for(lambda: self._error or self._stopped or self._is_complete(number) or self._is_absent(number))
             if self._error is not None:
                 raise self._error
+            if self._is_absent(number):
+                raise ArtifactCorrupt(f"WAL at {format_lsn(number * self._size)} is not in the log", remedy=REMEDY)
             if self._stopped:
                 raise JobError("the replay of the log has ended")
             return self._files.pop(number).path
@@ -89,11 +91,17 @@ class Feeder:
     def _is_complete(self, number: int) -> bool:
         return number in self._files and not self._files[number].missing
 
+    def _is_absent(self, number: int) -> bool:
+        return self._is_over and number not in self._files
+
     # --- the thread that goes through the log
 
     def _run(self) -> None:
         try:
             self._fetch_all()
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - raised again by ``take``
             self._fail(error)
 

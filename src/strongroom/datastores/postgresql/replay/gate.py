@@ -8,6 +8,7 @@ so does the command.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from strongroom.datastores.postgresql.files.wal import HISTORY, NAME, History, find_address
 from strongroom.datastores.postgresql.replay.feeder import Feeder
-from strongroom.errors import ArtifactCorrupt, JobError, StrongroomError
+from strongroom.errors import ArtifactCorrupt, JobError, NoSpace, StrongroomError
 from strongroom.system.files import write_file
 from strongroom.system.users import find_owner
 
@@ -102,7 +103,7 @@ class Gate:
                     self._fail(error)
                     answer = "trouble"
                 except Exception as error:  # noqa: BLE001 - the server must not wait for ever
-                    self._fail(JobError(f"WAL file {name} could not be given to the server: {error}"))
+                    self._fail(_explain(name, error))
                     answer = "trouble"
                 os.write(self._answer, f"{name} {answer}\n".encode())
 
@@ -141,3 +142,10 @@ class Gate:
         self._feeder.take(number).rename(self._data_dir / destination)
         self._handed_over.add(name)
         return True
+
+
+def _explain(name: str, error: Exception) -> StrongroomError:
+    text = f"WAL file {name} could not be given to the server: {error}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(text, remedy="Free space on the file system of the data directory.")
+    return JobError(text)
