@@ -250,7 +250,10 @@ def test_a_new_series_begins_after_a_gap(log: Log, store: Store, place: Path) ->
     assert [(gap.series, gap.cause) for gap in gaps] == [(at, each.series.record.reason) for at, each in enumerate(contents)][1:]
     assert "deleted" in gaps[0].cause and "does not have the log that was read before" in gaps[1].cause
     for number, positions in enumerate(taken):
-        assert start(positions) == Start(number, f"{positions.binlog_file}:{positions.binlog_position}")
+        at = f"{positions.binlog_file}:{positions.binlog_position}"
+        assert start(positions) == Start(number, at, positions.binlog_upper or "")
+        assert not positions.binlog_upper or logs.precedes(at, positions.binlog_upper)
+        assert bool(positions.binlog_upper) == (log.kind == "mysql")
         assert Archived(store, number).files()
         for each in Archived(store, number).transactions(log):
             assert is_outside(Position(str(positions.binlog_file), positions.binlog_position or 0), each)
