@@ -175,6 +175,12 @@ def test_the_plan_names_the_base_the_cut_and_what_is_lost(day: Orders) -> None:
     assert (newest["position"], newest["lost_until"], newest["next"]) == ("100", None, None)
 
 
+def test_a_backup_that_may_contain_more_than_the_target_is_no_base(day: Orders) -> None:
+    day.add_backup("wide", 60, positions={"to_lsn": 60, "last_lsn": 80})
+    for target, name in (("lsn:60", "inc"), ("lsn:70", "inc"), ("lsn:80", "wide"), ("latest", "wide")):
+        assert day.plan(target)["restore"]["backup"]["name"] == name
+
+
 def test_an_unreachable_target_is_refused_with_the_nearest_moments(day: Orders) -> None:
     day.add_log(150, 5)
     day.add_backup("second", 165)
