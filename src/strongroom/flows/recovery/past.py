@@ -168,10 +168,14 @@ def load_past(site: Site, project: str, ref: str) -> Past:
 
 
 def _find_source(session: Session, project: str, ref: str) -> Instance:
-    row = find_owner(session, project, ref)
+    try:
+        row = find_owner(session, project, ref)
+    except Unsupported:
+        row = None
     if not isinstance(row, Instance):
+        what = f"{ref} is a node of a cluster" if row is None else f"{row.name} ({row.id}) is a cluster"
         raise Unsupported(
-            f"{row.name} ({row.id}) is a cluster, which cannot be restored to a moment yet",
+            f"{what}, which cannot be restored to a moment yet",
             remedy="Restore one of its backups: `strongroom cluster restore`.",
         )
     return row
