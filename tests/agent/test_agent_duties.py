@@ -8,13 +8,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from strongroom.agent import Agent, AgentClient
 from strongroom.agent.models import DutyRequest, DutyView
-from strongroom.errors import Conflict, InvalidRequest, NotFound
+from strongroom.datastores import Server
+from strongroom.errors import Conflict, InvalidRequest, NotFound, ServerFailed
 from strongroom.settings import Settings
 from strongroom.system.processes import identify_process
 from strongroom.worker import duty
@@ -156,3 +158,44 @@ def test_a_duty_that_ignores_the_signal_is_killed_and_its_server_is_removed(rest
         await client.delete_duty("d")
 
     asyncio.run(live())
+
+
+def test_options_that_changed_while_the_agent_had_forgotten_them_are_applied(restart: Callable[[], Agent]) -> None:
+    agent = restart()
+    agent.servers.define("s1", definition("s1"))
+    agent.put_duty("d", _request(word="one"))
+    first = _await_running(agent)
+    assert (first.has_options, first.digest) == (True, _request(word="one").digest)
+
+    agent = restart()
+    view = agent.duties.view("d")
+    assert (view.pid, view.has_options, view.digest) == (first.pid, False, first.digest)
+    agent.put_duty("d", _request(word="two"))
+    second = _await_running(agent, other_than=first.pid)
+    assert second.report is not None and second.report.facts["word"] == "two"
+    assert second.digest == _request(word="two").digest != first.digest
+
+
+def test_a_duty_stays_until_what_it_left_on_its_server_is_removed(
+    restart: Callable[[], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = restart()
+    agent.servers.define("s1", definition("s1"))
+    agent.put_duty("d", _request())
+    pid = _await_running(agent).pid
+    released: list[str] = []
+
+    def release(server: Server) -> None:
+        released.append(server.id)
+        if len(released) == 1:
+            raise ServerFailed("the server does not answer")
+
+    monkeypatch.setitem(duty.RELEASES, "empty", "empty_release:release")
+    monkeypatch.setitem(sys.modules, "empty_release", SimpleNamespace(release=release))
+    with pytest.raises(ServerFailed):
+        agent.duties.delete("d")
+    view = agent.duties.view("d")
+    assert (view.state, view.pid) == ("stopped", None)
+    assert pid is not None and not Path(f"/proc/{pid}/cwd").exists()
+    agent.duties.delete("d")
+    assert (released, agent.duties.views()) == (["s1", "s1"], [])

@@ -182,10 +182,14 @@ def test_released_memory_closes_connections_to_a_file_that_are_not_in_use(place:
     closed: list[object] = []
     event.listen(catalog.engine, "close", lambda connection, _record: closed.append(connection))
     with catalog.read() as used:
-        with catalog.read() as other:
-            assert used.scalar(select(1)) == other.scalar(select(1)) == 1
+        with catalog.read() as one, catalog.read() as other:
+            assert used.scalar(select(1)) == one.scalar(select(1)) == other.scalar(select(1)) == 1
         catalog.release_memory()
-        assert len(closed) == 1
+        assert not closed, "an idle service would open them again"
+        with catalog.read() as one, catalog.read() as other, catalog.read() as third:
+            assert one.scalar(select(1)) == other.scalar(select(1)) == third.scalar(select(1)) == 1
+        catalog.release_memory()
+        assert len(closed) == 3
         assert used.scalar(select(1)) == 1
     with catalog.write() as session:
         session.add(Fact(key="a", value="b"))

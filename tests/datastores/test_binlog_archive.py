@@ -247,6 +247,35 @@ def is_outside(position: Position, transaction: Transaction) -> bool:
     return position.precedes(Position.parse(transaction.begin)) or Position.parse(transaction.end).precedes(position)
 
 
+def test_a_store_that_hangs_does_not_change_times(log: Log, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was committed meanwhile is read late; its time is that of the server."""
+    works = threading.Event()
+    works.set()
+    real = store.put
+
+    def put(*args: Any, **options: Any) -> Any:
+        works.wait(60)
+        return real(*args, **options)
+
+    monkeypatch.setattr(store, "put", put)
+    with Archiving(log, store) as archiving:
+        archiving.wait()
+        works.clear()
+        log.run("CREATE TABLE d.before (a INT)", *[f"INSERT INTO d.t (b) VALUES (REPEAT('x', {LIMIT}))"] * 4)
+        time.sleep(2.5)
+        moment = datetime.now(UTC)
+        time.sleep(1.5)
+        log.run("DROP TABLE d.before")
+        time.sleep(2)
+        assert (archiving.archiver.complete_until or 0) < moment.timestamp() * 1_000_000
+        works.set()
+        archiving.wait()
+    archived = Archived(store)
+    cut = get(log.kind).require_logs().find_cut(Target.parse(moment.isoformat()), archived.stretch)
+    assert cut.next is not None and cut.next.tables == ("d.before",)
+    assert abs(cut.next.time / 1_000_000 - moment.timestamp() - 1.5) <= 1.2
+
+
 def test_a_log_within_innodb_is_refused(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """MariaDB 12.3 can have one; there is no package of it for the tests."""
     real = files.read_variables

@@ -92,8 +92,8 @@ def work(source: Source, archiving: Archiving) -> None:
             "CREATE TABLE d.v LIKE d.u",
             "RENAME TABLE d.u TO d.w, d.v TO d.u",
             "INSERT INTO d.u SELECT * FROM d.w WHERE a < 3",
-            "CREATE USER somebody@localhost",
-            "GRANT SELECT ON d.* TO somebody@localhost",
+            "CREATE USER reader@localhost",
+            "GRANT SELECT ON d.* TO reader@localhost",
         )
         source.note("definitions")
         log.run("XA START 'x'", "INSERT INTO d.t (b) VALUES ('xa')", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'")
@@ -134,11 +134,17 @@ def compress(kind: str) -> list[str]:
 
 
 def use_temporary(source: Source) -> None:
-    """A temporary table that is logged by its statements, and is used in several batches and files."""
+    """A temporary table that is logged by its statements, and is used in several batches and files.
+
+    Before, the account of the private server is deleted, as when a dump of the system tables is loaded.
+    """
     log = source.log
+    accounts = "user" if log.kind == "mysql" else "global_priv"
     with log.running.connect() as connection, connection.cursor() as cursor:
         for statement in (
             "SET SESSION binlog_format = 'STATEMENT'",
+            f"DELETE FROM mysql.{accounts} WHERE User = 'strongroom_restore'",
+            "FLUSH PRIVILEGES",
             "CREATE TEMPORARY TABLE d.scratch (a INT, b TEXT)",
             "INSERT INTO d.scratch VALUES (1, 'temporary')",
         ):
@@ -231,18 +237,18 @@ def write_batches(source: Source, stretch: Stretch, end: Position, start: Positi
 
 def test_damaged_segments(source: Source, stretch: Stretch) -> None:
     segments = [segment for _, segment in stretch.segments()]
-    victim = source.place / "store" / segments[len(segments) // 2].data_key
-    data = victim.read_bytes()
+    damaged = source.place / "store" / segments[len(segments) // 2].data_key
+    data = damaged.read_bytes()
     end = source.moments["all"].position
     try:
-        victim.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        damaged.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
         with pytest.raises(ArtifactCorrupt, match="is damaged"):
             write_batches(source, stretch, end)
-        victim.unlink()
+        damaged.unlink()
         with pytest.raises(ArtifactMissing, match="is missing"):
             source.replay(stretch, end, "missing")
     finally:
-        victim.write_bytes(data)
+        damaged.write_bytes(data)
 
 
 def test_positions_that_do_not_fit(source: Source, stretch: Stretch) -> None:

@@ -163,6 +163,8 @@ def test_a_full_store_delays_no_shutdown_and_loses_nothing(server: Server, store
     full = Full(store)
     with Running(target(server.run, full)) as running:
         running.wait_for(server.write())
+        assert "max_slot_wal_keep_size is not set" in running.receiver.warnings[0]
+        server.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '2MB'")
         full.is_full = True
         before = running.position
         server.write(1500)
@@ -173,8 +175,12 @@ def test_a_full_store_delays_no_shutdown_and_loses_nothing(server: Server, store
         assert not (server.data / "postmaster.pid").exists()
         assert running.position == before
         server.begin()
+        running.wait_until(lambda: any("the archive has a gap" in warning for warning in running.receiver.warnings))
         full.is_full = False
+        server.sql("ALTER SYSTEM RESET max_slot_wal_keep_size")
         running.wait_for(server.write())
+        running.wait_until(lambda: not running.receiver.warnings)
+    server.sql("SELECT pg_reload_conf()")
     require_files(store, server, 0, 1)
     assert (len(window(store).intervals), window(store).gaps) == (1, ())
 

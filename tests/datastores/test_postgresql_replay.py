@@ -115,6 +115,7 @@ def _roll(server: Server, chain: list[FileLink], work: Path, stretch: Stretch, c
     seen: list[int] = []
     replay = Replay(stretch, start, cut.position, lambda done, _: seen.append(done), profile)
     replayed = logs.replay(server.version, server.data_dir, work, replay, server)
+    profile = profile.model_copy(update={"settings": {**profile.settings, **replayed.settings}})
     write_restored_profile(server.data_dir, RestoredProfile(profile=profile, isolated=True))
     assert seen == sorted(seen)
     assert seen[-1] == parse_lsn(cut.position) - parse_lsn(start.position)
@@ -467,7 +468,7 @@ def test_a_tablespace_in_the_log_ends_the_restore(place: Path) -> None:
     assert sorted(path.name for path in space.rglob("*")) == before
 
 
-def test_on_another_version(place: Path) -> None:
+def test_on_another_version_with_a_prepared_transaction(place: Path) -> None:
     version = postgresql_versions.version("18")
     own = OwnPostgreSQL(place, use=version, settings=SETTINGS, hba=TRUST)
     top = scratch(place, "store")
@@ -482,6 +483,10 @@ def test_on_another_version(place: Path) -> None:
             position = own.sql(BEAT)
         own.sql("DROP TABLE gone")
         own.sql(BEAT)
+        own.sql("ALTER SYSTEM SET max_prepared_transactions = 2")
+        own.end()
+        subprocess.run([str(own.start)], check=True)
+        own.sql("BEGIN; INSERT INTO beat DEFAULT VALUES; PREPARE TRANSACTION 'pending'")
         running.wait_for(own.sql("SELECT pg_current_wal_flush_lsn()"))
         rows = [line.split("|") for line in own.sql(BEATS).splitlines()]
     story.contents = load_log(story.store, LOG)[0]
@@ -489,3 +494,7 @@ def test_on_another_version(place: Path) -> None:
     server, _ = story.roll(story.cut(at(int(rows[4][1]))), "moment")
     assert parse_lsn(position) <= parse_lsn((server.data_dir / "strongroom_restored").read_text().split()[0])
     assert read(server) == ([(int(id), int(time), text) for id, time, text in rows[:5]], True, 2)
+    server, replayed = story.roll(story.cut(Target.parse("latest")), "latest")
+    assert replayed.settings == {"max_prepared_transactions": "1"}  # at the time of the backup, none was allowed
+    with postgresql.started(server) as restored:
+        assert restored.sql("SELECT gid FROM pg_prepared_xacts", "postgres") == [("pending",)]

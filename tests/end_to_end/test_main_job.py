@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,25 @@ USERS = [
 ]
 
 
+def resident(service: Service) -> float:
+    """The resident memory of the service, in MB."""
+    assert service.process is not None
+    (line,) = (x for x in Path(f"/proc/{service.process.pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def loaded(service: Service) -> set[str]:
+    """The packages from which the service has loaded machine code."""
+    assert service.process is not None
+    maps = Path(f"/proc/{service.process.pid}/maps").read_text()
+    return set(re.findall(r"/site-packages/([a-z0-9]+)", maps))
+
+
 @pytest.mark.parametrize("user", USERS)
 def test_full_incrementals_accident_restore_new_and_in_place(serve: Callable[..., Service], user: str | None) -> None:
     service = serve(user=user)
+    assert resident(service) < 115, "a service that has just started uses about 100 MB"
+    assert not {"numpy", "psycopg", "cryptography", "obstore", "pyrage", "yaml"} & loaded(service)
     one = service.create(
         "mysql1",
         databases=[{"name": "db1"}, {"name": "db2"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -757,3 +758,64 @@ def test_a_service_that_dies_in_the_transaction_leaves_neither_run_nor_job(world
     world.site.queue.start = lambda job: world.started.append(job.id)
     assert len(world.tick()) == 1
     assert world.tick() == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_each_due_time_is_one_run_or_recorded_as_missed(world: World, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Backups end, hosts are unreachable, the service is down, the policy is paused, changed and detached, in any order."""
+    choose = random.Random(seed).choice
+    monkeypatch.setattr("strongroom.flows.policies.requests.now", lambda: world.at)
+    world.at = datetime(2030, 1, 1, 0, 30, tzinfo=UTC)
+    begin_with_full(world, full="daily 03:00", incremental="hourly", spread="20m", not_between=["10:00-13:00"])
+    jobs: list[Job] = []
+    due: list[datetime] = []
+    since = world.at
+
+    def note_due() -> None:
+        """Due times are those of the schedules that applied."""
+        nonlocal since
+        plan = world.all(Policy)[0].plan
+        while (found := plan.next_after(since)) is not None and found[0] <= world.at:
+            since = found[0]
+            due.append(since)
+        since = world.at
+
+    def set_seen(at: datetime) -> None:
+        with world.site.catalog.write() as session:
+            session.get_one(Host, "db1").seen = at
+
+    for _ in range(100):
+        match choose(
+            [*["wait"] * 12, *["end"] * 6, "fail", "fail", "cancel", "down", "silent", "back", "pause", "update", "detach"]
+        ):
+            case "wait":
+                for _ in range(choose([1, 5, 20, 40])):
+                    jobs += world.tick(MINUTE)
+            case "down":
+                jobs += world.tick(choose([3, 8, 30]) * HOUR)
+            case "silent":
+                set_seen(now() - DAY)
+            case "back":
+                set_seen(now() + 1000 * DAY)
+            case "pause":
+                pause_policy(world.site, "p", "gold", reason="the storage is moved")
+                jobs += world.tick(choose([MINUTE, 5 * HOUR]))
+                note_due()
+                resume_policy(world.site, "p", "gold")
+            case "update":
+                note_due()
+                update_policy(world.site, "p", "gold", {"incremental": choose(["hourly", "every 50m", "every 2h"])})
+            case "detach":
+                note_due()
+                detach_policy(world.site, "p", "gold", ["orders"])
+                jobs += world.tick(MINUTE)
+                since = world.at
+                attach_policy(world.site, "p", "gold", ["orders"])
+                jobs += world.tick()
+            case how if jobs:
+                world.end(jobs.pop(0), "" if how == "end" else how, "Cancelled" if how == "cancel" else "ToolFailed")
+    note_due()
+    handled = world.all(Schedule)[0].handled
+    runs = world.all(PolicyRun)
+    found = {time: [run for run in runs if run.nominal <= time <= run.last] for time in due if time <= handled}
+    assert {len(rows) for rows in found.values()} == {1}, {time: rows for time, rows in found.items() if len(rows) != 1}

@@ -786,6 +786,22 @@ def test_log_that_no_backup_needs_is_removed(logged: World) -> None:
     assert find_beginning(logged) == 1, "the window needs the backup of 10 days ago, and the log since then"
 
 
+def test_the_log_of_a_deleted_instance_goes_with_its_last_backup(logged: World) -> None:
+    with logged.site.catalog.write() as session:
+        session.get_one(Instance, "orders").deleted = now()
+        session.get_one(LogArchive, "orders").released = True
+        store, where = open_log(logged.site, session.get_one(Instance, "orders"))
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 1, "the same rules apply"
+    with logged.site.catalog.write() as session:
+        for backup in session.scalars(select(Backup)):
+            backup.deleted = now()
+    sweep_logs(logged.site)
+    assert not list(store.list(where.prefix))
+    assert not logged.read(LogArchive)
+    assert "its database was deleted, and its last backup was removed" in {row.reason for row in logged.read(Removal, kind="log")}
+
+
 def test_the_log_stays_as_long_as_a_changed_policy_waits(logged: World) -> None:
     update_policy(logged.site, "p", "gold", {"keep_within": "7d"})
     assert logged.read(Policy)[0].updated == TODAY - 50 * DAY, "nothing was changed"

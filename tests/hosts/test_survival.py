@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
@@ -65,3 +69,32 @@ def test_the_control_plane_waits_while_its_database_restarts(there: Hosts, datab
         subprocess.run([str(database.start)], check=True)
     assert there.service.wait(job)["attempts"] == 1
     until(lambda: "877901" in database.sql("SELECT objid FROM pg_locks WHERE locktype = 'advisory'", "strongroom"), "alone again")
+
+
+def test_a_log_archive_continues_after_its_agent_and_its_process_died(there: Hosts) -> None:
+    """The agent has forgotten its options then: the control plane sends them again."""
+    there.service.call("POST", "/policies", {"policy": {"name": "gold", "keep_last": 5, "log_archive": True, "max_loss": "1m"}})
+    there.service.call("POST", "/policies/gold/action", {"attach": {"databases": ["mysql2"]}})
+
+    def archive() -> dict[str, Any]:
+        found = there.service.get("/protection")["protection"]["databases"]
+        return next(one for one in found if one["name"] == "mysql2")["log_archive"] or {}
+
+    def find_pid() -> int:
+        """Of the process of the duty; 0 while there is none."""
+        record = next((there["h2"].data_dir / "agent" / "duties").glob("*.json"), None)
+        return int((json.loads(record.read_text())["process"] or {}).get("pid", 0)) if record else 0
+
+    until(lambda: archive().get("position"), "the log is archived", 120)
+    before = archive()["position"]
+    first = find_pid()
+    there["h2"].kill_agent()
+    os.kill(first, signal.SIGKILL)
+    with there.sql("mysql2") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE after_the_agent")
+    there["h2"].start_agent()
+    until(lambda: find_pid() not in (0, first), "its process runs again", 120)
+    until(lambda: archive()["position"] != before and not archive()["trouble"], "the archive advances", 120)
+    there.service.call("POST", "/policies/gold/action", {"detach": {"databases": ["mysql2"]}})
+    until(lambda: not list((there["h2"].data_dir / "agent" / "duties").glob("*.json")), "the duty is removed", 120)
+    there.service.call("DELETE", "/policies/gold")

@@ -54,6 +54,7 @@ def test_intervals_count_from_the_anchor() -> None:
         ({"not_between": ["12:00-00:00", "22:00-12:00"]}, "cover the whole day"),
         ({"max_age": "soon"}, "not a duration"),
         ({"spread": "13h"}, "longer than 12 hours"),
+        ({"max_loss": "9s"}, "shorter than 10s"),
         ({"keep_last": 0}, "keeps nothing"),
     ],
 )
@@ -61,6 +62,11 @@ def test_wrong_settings_are_refused_with_a_remedy(given: dict[str, Any], message
     with pytest.raises(InvalidRequest, match=message) as caught:
         PolicySpec.model_validate({"keep_last": 3, **given})
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(("max_loss", "seconds"), [("10s", 10 / 6), ("30s", 5), ("5m", 30), ("1d", 30)])
+def test_log_is_stored_long_before_too_much_would_be_lost(max_loss: str, seconds: float) -> None:
+    assert PolicySpec.model_validate({"keep_last": 1, "max_loss": max_loss}).segment_age == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import QueuePool
 
 from strongroom.system.imports import defer_modules
 
@@ -56,6 +57,8 @@ TIMEOUTS = {"connect_timeout": "10", "tcp_user_timeout": "15000", "keepalives_id
 """PostgreSQL: options of libpq that detect a lost connection within seconds. Options in the URL take precedence."""
 _TRANSIENT = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR")
 """SQLite: errors that end when the disk has free space or a lock is released."""
+_FEW = 2
+"""Connections to a file that an idle service uses."""
 THREADS = 40
 """Connections to keep open: one for each thread that answers requests, so that no request waits for a new connection."""
 
@@ -112,10 +115,14 @@ class Catalog:
             return fact.value if fact else ""
 
     def release_memory(self) -> None:
-        """Forget compiled statements, and close connections to a file that are not in use: each takes about a megabyte."""
-        self.engine.clear_compiled_cache()
-        if self.is_local:
+        """After work, forget compiled statements, and close connections to a file that are not in use: each takes a megabyte.
+
+        An idle service has only few of them, and would open them again.
+        """
+        pool = self.engine.pool
+        if self.is_local and isinstance(pool, QueuePool) and pool.checkedin() > _FEW:
             self.engine.dispose()
+            self.engine.clear_compiled_cache()
 
     def close(self) -> None:
         """Close all connections."""

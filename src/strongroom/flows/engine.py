@@ -16,10 +16,12 @@ from sqlalchemy.exc import DBAPIError
 
 from strongroom.system.imports import defer_modules, defer_names
 
-with (  # DBOS uses them with PostgreSQL, with files of its own, and for schedules: 11 MB
+with (  # DBOS uses them with PostgreSQL, with files and databases of its own, and for schedules: 12 MB
     defer_modules("psycopg", "psycopg.errors", "yaml", "click"),
     defer_names("croniter", "croniter"),
     defer_names("dateutil.parser", "isoparse"),
+    defer_names("sqlalchemy.ext.asyncio", "AsyncSession"),
+    defer_names("dbos._datasource", "AsyncSQLAlchemyDatasource", "SQLAlchemyDatasource"),
 ):
     from dbos import DBOS, DBOSConfig, SetWorkflowID
     from dbos import _serialization as dbos_serialization

@@ -120,6 +120,7 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
     profile = profile or Profile(settings=settings)
     if job.replay is not None:
         output |= apply_log(spec, job, job.replay, profile, output, events)
+        profile = profile.model_copy(update={"settings": {**profile.settings, **output.pop("settings")}})
     write_restored_profile(spec.target_dir, RestoredProfile(profile=profile, isolated=job.makes_copy))
     if spec.server.is_adopted and spec.server.data_dir.is_dir():
         keep_modes(spec.server.data_dir, spec.target_dir)
@@ -149,6 +150,7 @@ def apply_log(
     return {
         "positions": replayed.positions.model_dump(mode="json", exclude_none=True),
         "facts": output["facts"] | replayed.facts,
+        "settings": replayed.settings,
         "warnings": [*output["warnings"], *replayed.warnings],
         "transactions": replayed.transactions,
         "seconds": events.seconds,

@@ -125,6 +125,8 @@ class Replayed:
     """Where the data is now."""
     warnings: Sequence[str] = ()
     facts: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    """Settings that the data needs now, although the profile of the backup has others."""
 
 
 class Logs(Protocol):

@@ -11,8 +11,8 @@ from strongroom.errors import ArtifactError
 from strongroom.storage import Store
 
 LIMIT = 128 * 1024**2
-"""Bytes that are remembered, about 50,000 records."""
-_RECORD = 2048
+"""Bytes that are remembered, about 35,000 records."""
+_RECORD = 3328
 """Bytes that a record takes in memory besides its index."""
 
 

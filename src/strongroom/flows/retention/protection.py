@@ -69,7 +69,7 @@ _COLUMNS = (
     Backup.finished,
 )
 """The columns that a status needs. Reading only these takes a fifth of the time and memory of reading whole backups."""
-_TOGETHER = 50
+_BATCH = 50
 """Number of databases whose backups are read together, which bounds the memory."""
 
 
@@ -133,30 +133,30 @@ def show_protection(site: Site, project: str | None) -> Overview:
     with site.catalog.read() as session:
         incidents, holds = _list_incidents(session, project), list_ending_holds(session)
         found = [
-            _assess(site, one, incidents.get(one.database.id, []), holds.get(one.database.id, []), at)
-            for one in _list_subjects(session, site, project)
+            _make_protection(site, facts, incidents.get(facts.database.id, []), holds.get(facts.database.id, []), at)
+            for facts in _list_facts(session, site, project)
         ]
     order = [Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK]
-    found.sort(key=lambda one: (order.index(one.level), one.project_id, one.name, one.id))
-    level = find_worst(one.level for one in found)
+    found.sort(key=lambda view: (order.index(view.level), view.project_id, view.name, view.id))
+    level = find_worst(view.level for view in found)
     states = [
-        Finding(one.conditions[0].condition, one.level, one.conditions[0].message, one.conditions[0].remedy) for one in found
+        Finding(view.conditions[0].condition, view.level, view.conditions[0].message, view.conditions[0].remedy) for view in found
     ]
     return Overview(level=level, exit_code=EXIT_CODES[level], summary=summarize(states), databases=found)
 
 
 def note_incidents(site: Site) -> None:
-    """Open and close the incidents of the databases with a policy, as the facts are. Remembers the measures of all databases."""
+    """Open and close the incidents of databases that have a policy, by their status. Keeps the measures of all databases."""
     at = now()
     measures: dict[str, Measures] = {}
     with site.catalog.read() as session:
         databases: dict[str, Database] = {}
         found: dict[str, list[Finding]] = {}
-        for one in _list_subjects(session, site, None):
-            findings = judge(one.subject, at)
-            measures[one.database.id] = measure(one.subject, findings, one.raw_bytes, at)
-            if one.policy is not None:
-                databases[one.database.id], found[one.database.id] = one.database, findings
+        for facts in _list_facts(session, site, None):
+            findings = judge(facts.subject, at)
+            measures[facts.database.id] = measure(facts.subject, findings, facts.raw_bytes, at)
+            if facts.policy is not None:
+                databases[facts.database.id], found[facts.database.id] = facts.database, findings
         shown = {
             (row.database_id, row.condition)
             for row in session.scalars(select(Incident).where(Incident.closed.is_(None), Incident.condition.in_(OPENED)))
@@ -178,13 +178,13 @@ def measure_databases(session: Session, site: Site, ids: Collection[str]) -> dic
     """The measures of these databases now, by id."""
     at = now()
     return {
-        one.database.id: measure(one.subject, judge(one.subject, at), one.raw_bytes, at)
-        for one in _list_subjects(session, site, None, ids)
+        facts.database.id: measure(facts.subject, judge(facts.subject, at), facts.raw_bytes, at)
+        for facts in _list_facts(session, site, None, ids)
     }
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
+class _Facts:
     """A database with everything that its status depends on."""
 
     database: Database
@@ -196,7 +196,7 @@ class _Subject:
     """Sizes of the backups before compression, by id."""
 
 
-def _list_subjects(session: Session, site: Site, project: str | None, ids: Collection[str] | None = None) -> Iterator[_Subject]:
+def _list_facts(session: Session, site: Site, project: str | None, ids: Collection[str] | None = None) -> Iterator[_Facts]:
     """The existing databases of the project (None: of all), or only those with these ids."""
     instances = select(Instance).where(Instance.deleted.is_(None), Instance.cluster_id.is_(None))
     clusters = select(Cluster).where(Cluster.deleted.is_(None))
@@ -207,12 +207,14 @@ def _list_subjects(session: Session, site: Site, project: str | None, ids: Colle
     databases: list[Database] = [*session.scalars(instances), *session.scalars(clusters)]
     states = {state.database.id: state for state in list_schedules(session, project)}
     archives = list_archives(session)
-    for at in range(0, len(databases), _TOGETHER):
-        together = databases[at : at + _TOGETHER]
-        backups = _read_backups(session, [row.id for row in together])
-        attachments = Attachments(session, together)
-        for row in together:
-            yield _make(site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id), archives.get(row.id))
+    for at in range(0, len(databases), _BATCH):
+        batch = databases[at : at + _BATCH]
+        backups = _read_backups(session, [row.id for row in batch])
+        attachments = Attachments(session, batch)
+        for row in batch:
+            yield _make_facts(
+                site, row, attachments.policy_of(row), backups.get(row.id, []), states.get(row.id), archives.get(row.id)
+            )
 
 
 def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup]]:
@@ -226,14 +228,14 @@ def _read_backups(session: Session, ids: Sequence[str]) -> dict[str, list[Backup
     return found
 
 
-def _make(
+def _make_facts(
     site: Site,
     database: Database,
     policy: Policy | None,
     backups: Sequence[Backup],
     state: ScheduleState | None,
     archive: LogArchive | None,
-) -> _Subject:
+) -> _Facts:
     present, read = find_facts(site, backups)
     history = History([describe_backup(backup, present if read is not None else None, {}) for backup in backups])
     failed = state.last_run if state is not None and state.last_run is not None and state.last_run.outcome == "failed" else None
@@ -256,7 +258,7 @@ def _make(
         lag=find_lag(site, archive, database, policy, now()),
         policy=policy.name if policy else "POLICY",
     )
-    return _Subject(database, policy, state, subject, archive, {backup.id: backup.raw_size or 0 for backup in backups})
+    return _Facts(database, policy, state, subject, archive, {backup.id: backup.raw_size or 0 for backup in backups})
 
 
 def _list_incidents(session: Session, project: str | None) -> dict[str, list[Incident]]:
@@ -268,8 +270,10 @@ def _list_incidents(session: Session, project: str | None) -> dict[str, list[Inc
     return found
 
 
-def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime) -> Protection:
-    database, subject = one.database, one.subject
+def _make_protection(
+    site: Site, facts: _Facts, incidents: Sequence[Incident], holds: list[EndingHold], at: datetime
+) -> Protection:
+    database, subject = facts.database, facts.subject
     findings = judge(subject, at)
     remedies = {incident.condition: incident.remedy for incident in incidents}
     history = subject.history
@@ -281,7 +285,7 @@ def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: lis
         name=database.name,
         type="cluster" if isinstance(database, Cluster) else "instance",
         project_id=database.project,
-        policy=one.policy.name if one.policy else None,
+        policy=facts.policy.name if facts.policy else None,
         state=findings[0].condition,
         level=find_worst([*(finding.level for finding in findings), *(Level.WARNING for _ in incidents)]),
         conditions=[
@@ -295,9 +299,9 @@ def _assess(site: Site, one: _Subject, incidents: Sequence[Incident], holds: lis
         restorable=len(good),
         chain=len(history.list_chain(newest)) if newest else 0,
         max_age=int(limit.total_seconds()) if limit is not None and limit < NO_LIMIT else None,
-        next_run=format_second(one.state.next_run) if one.state and not one.state.is_paused else None,
+        next_run=format_second(facts.state.next_run) if facts.state and not facts.state.is_paused else None,
         read_at=format_second(subject.facts_at),
-        log_archive=describe_archive(site, one.archive, database, one.policy, subject.lag),
+        log_archive=describe_archive(site, facts.archive, database, facts.policy, subject.lag),
         incidents=[
             IncidentView(condition=i.condition, detail=i.detail, remedy=i.remedy, opened=format_second(i.opened))
             for i in incidents

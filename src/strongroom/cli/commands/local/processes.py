@@ -6,6 +6,7 @@ import ctypes
 import gc
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ with defer_names("uvicorn.main", "Server", "main", "run"):
     import uvicorn  # noqa: F401 - loads its command line, and Click for it: 2 MB
 import uvloop
 from pydantic import BaseModel
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from strongroom.errors import InvalidRequest, StrongroomError
 from strongroom.settings import Settings, load
@@ -121,6 +123,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     BaseModel.model_config["defer_build"] = True  # most models are not used while a service is idle: 6 MB
+    warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)  # as FastAPI does when it builds them at once
     commands: dict[str, Callable[..., None]] = {"serve": run, "agent": run_agent}
     try:
         # FastAPI would load the first to find models of it, and the second for the page of its debugger: 2 MB

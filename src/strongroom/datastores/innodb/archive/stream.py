@@ -14,7 +14,7 @@ from strongroom.datastores.innodb.binlog.files import list_files
 from strongroom.datastores.innodb.binlog.groups import Dialect, Group, Grouper
 from strongroom.datastores.innodb.binlog.header import FORMAT, MAGIC, SIZE
 from strongroom.datastores.innodb.binlog.pieces import Piece, Position
-from strongroom.datastores.innodb.binlog.reader import DumpReader, FileSource, Idle
+from strongroom.datastores.innodb.binlog.reader import HEARTBEAT_SECONDS, DumpReader, FileSource, Idle
 from strongroom.datastores.innodb.binlog.tail import TailKeeper
 from strongroom.datastores.innodb.connection import connect
 from strongroom.datastores.protocol.servers import Server
@@ -71,7 +71,10 @@ class LogStream:
         """From where the transactions of what it has not cut yet are read."""
         self._grouper = Grouper(dialect)
         self._contents = Contents()
+        self._heartbeat = min(max_age, HEARTBEAT_SECONDS) / 2
         self._live_after: Position | None = None
+        self._late_until = 0
+        """Until then, the archive waited for the store, and did not read."""
         self._piece_at = 0
         self._time = details.time if details else 0
         self._covered = 0
@@ -112,9 +115,7 @@ class LogStream:
         self._writer = writing
         with writing as writer, connect(self._server) as connection:
             self._live_after = list_files(self._server, connection)[-1].position
-            self._reader = DumpReader(
-                self._server, connection, source, server_id=self._server_id, heartbeat=min(self._max_age, 5.0) / 2
-            )
+            self._reader = DumpReader(self._server, connection, source, server_id=self._server_id, heartbeat=self._heartbeat)
             if self._stopped:
                 return
             try:
@@ -167,20 +168,23 @@ class LogStream:
         if piece.header.kind == FORMAT:
             self._created, self._has_checksums = piece.header.time, parse_format(piece.data).has_checksums
         for group in self._grouper.feed(piece):
-            time = self._find_time(group)
-            self._contents.add(group, time)
-            self._note_complete(
-                group.end, min(time, group.end_time * _SECOND)
-            )  # it was written after the beginning of that second
+            moment = self._find_time(group)
+            self._contents.add(group, moment)
+            second = group.end_time * _SECOND  # what was written before it precedes the transaction
+            self._note_complete(group.end, min(moment, second))
             self._state.add(group.start.gtid)
         if piece.is_last and piece.is_first and piece.header.kind == self._dialect.state:
             self._state.load(piece.data[SIZE : len(piece.data) - piece.checksum])
 
     def _find_time(self, group: Group) -> int:
-        """When the archive saw it; for what was committed before the archive read it, when the server says. Never goes back."""
+        """When the archive saw it; if it was committed before the archive could read it, when the server says. Never back.
+
+        MariaDB says a second, in which the statement began or the commit: it is not earlier than its end in most cases.
+        """
         seen = self._clock()
-        if self._live_after is not None and group.end.precedes(self._live_after):
-            told = group.start.committed_us or group.end_time * _SECOND
+        told = group.start.committed_us or group.end_time * _SECOND + _SECOND - 1
+        is_old = self._live_after is not None and group.end.precedes(self._live_after)
+        if is_old or told < self._late_until:
             seen = min(told, seen)
         self._time = max(self._time, seen)
         return self._time
@@ -188,6 +192,8 @@ class LogStream:
     def _rest(self, writer: SegmentWriter) -> None:
         """The server has nothing more at this moment."""
         moment = self._clock()
+        if moment < self._late_until + self._heartbeat * _SECOND:
+            return  # the server may have said so long ago
         self._note_complete(self._end, moment)
         if writer.is_busy:
             return
@@ -219,9 +225,12 @@ class LogStream:
 
     def _wait(self, writer: SegmentWriter) -> bool:
         """Until the writer can cut again; False if it cannot before the archiver is stopped."""
+        began = self._clock()
         while not writer.wait(_PATIENCE):
             if self._stopped:
                 return False
+        if (ended := self._clock()) - began > _SECOND:
+            self._late_until = ended
         return True
 
     def _cut(self, writer: SegmentWriter, covered: int | None = None) -> None:

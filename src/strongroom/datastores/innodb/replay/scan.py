@@ -105,7 +105,7 @@ class Scanner:
         return len(MAGIC)
 
     def _continue(self, data: bytes, at: int) -> tuple[int, Piece | None]:
-        """Go on in a long event. Of one that is not copied, the next piece if it is there."""
+        """Continue a long event. Of one that is not copied, the next piece if it is complete."""
         available = len(data) - at
         if self._long is None:
             size = min(self._left, available)

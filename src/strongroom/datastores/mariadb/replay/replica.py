@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pymysql
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
 
 from strongroom.artifact import Profile
-from strongroom.datastores.innodb.connection import connect, split_error
+from strongroom.datastores.innodb.connection import connect, query, split_error
 from strongroom.datastores.innodb.replay.memory import choose_pool_mb
 from strongroom.datastores.innodb.replay.replica import SERVER_ID, Replica, Words
 from strongroom.datastores.mariadb.binlog.gtids import GtidList
@@ -25,6 +28,7 @@ _ACCOUNT = "strongroom_restore"
 _END = 2.0
 """Seconds until a server that has lost the connection has ended."""
 _PATIENCE = 86400.0
+_YEAR = 31536000
 _RESET = "RESET SLAVE ALL"
 
 
@@ -49,6 +53,8 @@ class MariaDBReplica(Replica):
         self._place: tempfile.TemporaryDirectory[str] | None = None
         self._server: Server | None = None
         self._tool: Tool | None = None
+        self._sessions = ExitStack()
+        self._session: Connection[Cursor] | None = None
         self._positions = GtidList()
 
     def start(self) -> None:
@@ -113,9 +119,8 @@ class MariaDBReplica(Replica):
         return dict(zip(names, rows[0], strict=True)) if rows else {}
 
     def _ask(self, statement: str, *values: object) -> tuple[list[str], list[tuple[Any, ...]]]:
-        assert self._server is not None
         try:
-            with connect(self._server, patience=_PATIENCE) as connection, connection.cursor() as cursor:
+            with self._connect().cursor() as cursor:
                 cursor.execute(statement, values or None)
                 return [str(each[0]) for each in cursor.description or ()], list(cursor.fetchall())
         except ServerFailed as error:
@@ -127,6 +132,14 @@ class MariaDBReplica(Replica):
                 f"the private server that applies the log refuses {statement!r}: {split_error(error)[1]}",
                 remedy=f"See its log, {self._tool.log if self._tool else ''}.",
             ) from error
+
+    def _connect(self) -> Connection[Cursor]:
+        """One session for all statements: the log may replace the accounts, and then no other one can log in."""
+        if self._session is None:
+            assert self._server is not None
+            self._session = self._sessions.enter_context(connect(self._server, patience=_PATIENCE))
+            query(self._session, f"SET SESSION wait_timeout = {_YEAR}")
+        return self._session
 
     def _explain(self, error: ServerFailed) -> StrongroomError:
         assert self._tool is not None
@@ -173,13 +186,14 @@ class MariaDBReplica(Replica):
     def end(self) -> None:
         """See ``Replica``."""
         assert self._tool is not None
-        self.query(f"DROP USER `{_ACCOUNT}`@`localhost`")
+        self.query(f"DROP USER IF EXISTS `{_ACCOUNT}`@`localhost`")
         self._tool.terminate()
         self._tool.check()
         (self._data_dir / "multi-master.info").unlink(missing_ok=True)
 
     def abort(self) -> None:
         """See ``Replica``."""
+        self._sessions.close()
         if self._tool is not None:
             self._tool.abort(grace=0)
         if self._place is not None:

@@ -37,6 +37,7 @@ _START = 3600
 _END = 2.0
 """Seconds until a server that has lost the connection has ended."""
 _LOOK = 0.02
+_YEAR = 31536000
 _SMALL_REDO_MB = 64 * 4
 """Memory below which the redo log is small, because creating and writing it takes time."""
 _PERMISSIVE = {
@@ -118,6 +119,8 @@ class PrivateServer:
         write_file(config, format_options("mysqld", found), owner)
         self._argv: list[str | Path] = [version.programs["server"], f"--defaults-file={config}"]
         self._tool: Tool | None = None
+        self._session: pymysql.Connection[Any] | None = None
+        """One for all statements: a log may replace the accounts, and then no other one can log in."""
 
     def __enter__(self) -> PrivateServer:
         self.start()
@@ -168,7 +171,9 @@ class PrivateServer:
 
     def _query(self, statement: str, *values: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         try:
-            with self._connect() as connection, connection.cursor() as cursor:
+            if self._session is None:
+                self._session = self._connect()
+            with self._session.cursor() as cursor:
                 cursor.execute(statement, values or None)
                 return [str(each[0]) for each in cursor.description or ()], list(cursor.fetchall())
         except pymysql.MySQLError as error:
@@ -185,7 +190,12 @@ class PrivateServer:
 
     def _connect(self) -> pymysql.Connection[Any]:
         return pymysql.connect(
-            unix_socket=str(self.socket), user=_ACCOUNT, password=self._password, autocommit=True, charset="utf8mb4"
+            unix_socket=str(self.socket),
+            user=_ACCOUNT,
+            password=self._password,
+            autocommit=True,
+            charset="utf8mb4",
+            init_command=f"SET SESSION wait_timeout = {_YEAR}",
         )
 
     def _wait(self) -> None:
@@ -206,12 +216,15 @@ class PrivateServer:
     def _stop(self) -> None:
         """Shut it down cleanly. Drop its account first, and with it the right to SHUTDOWN, which mandatory roles would need."""
         assert self._tool is not None
-        self._query(f"DROP USER `{_ACCOUNT}`@`localhost`")  # there is no binary log with it
+        self._query(f"DROP USER IF EXISTS `{_ACCOUNT}`@`localhost`")  # there is no binary log with it
         self._tool.terminate()
         self._tool.check()
 
     def abort(self) -> None:
         """Kill it. May be called at any time, and twice."""
+        if self._session is not None:
+            self._session._force_close()  # type: ignore[attr-defined]
+            self._session = None
         if self._tool is not None:
             self._tool.abort(0)
         self._keyring.remove()

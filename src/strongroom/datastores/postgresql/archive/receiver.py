@@ -64,7 +64,9 @@ class WalReceiver:
         self.complete_until: int | None = None
         """Everything that the server wrote until then is stored. In microseconds, by the clock of the server."""
         self.warnings: tuple[str, ...] = ()
-        """What the owner of the server should change."""
+        """What the owner of the server should change, or prevent."""
+        self._lasting_warnings: tuple[str, ...] = ()
+        """Those that do not end when the archive is complete."""
 
     @property
     def durable(self) -> Head | None:
@@ -121,7 +123,9 @@ class WalReceiver:
             raise ServerFailed(f"the server sent a history file that cannot be read: {error}") from error
         kept = replication.keep_wal(self._target.slot)
         size = replication.file_size()
-        self.warnings = _check_limit(replication.keep_limit())
+        limit = replication.keep_limit()
+        self._lasting_warnings = warn_about_limit(limit, 0)
+        self.warnings = warn_about_limit(limit, identity.position - kept)
         series = list_series(self._target.store, self._target.log)
         self._head = load_head(self._target.store, series[-1]) if series else None
         plan = self._gap or plan_continuation(self._head, identity, history, text)
@@ -206,7 +210,9 @@ class WalReceiver:
                 while True:
                     ended = stream.advance()
                     self._head = writer.durable
-                    self.complete_until = stream.complete_until or self.complete_until
+                    if stream.complete_until is not None and stream.complete_until != self.complete_until:
+                        self.complete_until = stream.complete_until
+                        self.warnings = self._lasting_warnings
                     if ended is not None:
                         return ended.timeline, ended.position
                     if self._stopped:
@@ -222,10 +228,16 @@ class WalReceiver:
                 self._head = writer.durable
 
 
-def _check_limit(limit: str) -> tuple[str, ...]:
-    if limit != "-1":
-        return ()
-    return (
-        "max_slot_wal_keep_size is not set: while the archive cannot be written, the server keeps WAL until its disk is full. "
-        "Set a limit: ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();",
-    )
+def warn_about_limit(limit: int | None, kept: int) -> tuple[str, ...]:
+    """What the owner of a server should know that keeps ``kept`` bytes of WAL for the archive, up to ``limit`` (None: any)."""
+    if limit is None:
+        return (
+            "max_slot_wal_keep_size is not set: while the archive cannot be written, the server keeps WAL until its disk is "
+            "full. Set a limit: ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();",
+        )
+    if kept * 2 > limit:
+        return (
+            f"the server keeps {kept >> 20} MB of WAL that is not archived; beyond {limit >> 20} MB (max_slot_wal_keep_size) it "
+            "removes WAL, and the archive has a gap",
+        )
+    return ()

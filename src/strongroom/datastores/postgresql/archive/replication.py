@@ -21,7 +21,7 @@ from strongroom.errors import ServerFailed
 _EPOCH = 946_684_800_000_000
 _DATA, _KEEPALIVE = struct.Struct("!QQq"), struct.Struct("!Qqb")
 _STATUS = struct.Struct("!cQQQqB")
-_UNITS = {"MB": 1 << 20, "GB": 1 << 30}
+_UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _GONE = b"58P01"
 """The SQLSTATE of "requested WAL segment … has already been removed"."""
 _CONNECT_TIMEOUT = 10
@@ -111,10 +111,11 @@ class Replication:
         text = _text(value)
         return int(text[:-2]) * _UNITS[text[-2:]]
 
-    def keep_limit(self) -> str:
-        """How much WAL the server keeps for a slot, with its unit; -1: any amount."""
+    def keep_limit(self) -> int | None:
+        """How many bytes of WAL the server keeps for a slot; None: any amount."""
         ((value, *_),) = self._query("SHOW max_slot_wal_keep_size")
-        return _text(value)
+        text = _text(value)
+        return None if text == "-1" else int(text.rstrip("kMGTB")) * _UNITS[text.lstrip("0123456789") or "MB"]
 
     def read_history(self, timeline: int) -> str:
         """The history file of a timeline; empty for the first, which has none."""

@@ -6,10 +6,11 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from strongroom.artifact import Positions
+from strongroom.artifact import Positions, Profile
 from strongroom.datastores.postgresql.archive.scanner import find_record_end
 from strongroom.datastores.postgresql.files.lsn import format_lsn, list_segments, parse_lsn
 from strongroom.datastores.postgresql.files.wal import NAME, History, Unfit, find_address, history_file
+from strongroom.datastores.postgresql.profile import carry
 from strongroom.datastores.postgresql.replay.feeder import Feeder
 from strongroom.datastores.postgresql.replay.gate import WAL, Gate
 from strongroom.datastores.postgresql.replay.pieces import REMEDY, WalPiece, find_highest_timeline, open_pieces
@@ -29,6 +30,7 @@ _SPOOL = "strongroom_wal"
 """Directory in the data directory: files are moved from it to the server."""
 _LEFT = ("backup_label.old", "tablespace_map.old", "postmaster.opts")
 _MAX_HISTORY = 1 << 20
+_PREPARED = "max_prepared_transactions"
 
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
@@ -53,7 +55,14 @@ def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, ser
         if server is not None and not server.is_adopted and way_in.is_needed(replay.profile):
             way_in.admit(version, data_dir, work_dir, replay.profile)
     positions = Positions(wal_stop=format_lsn(reached), timeline=timeline, system_identifier=str(system))
-    return Replayed(transactions=None, positions=positions)
+    return Replayed(transactions=None, positions=positions, settings=_find_settings(data_dir, replay.profile))
+
+
+def _find_settings(data_dir: Path, profile: Profile) -> dict[str, str]:
+    """A server does not start if it allows fewer prepared transactions than there are: the log may have raised the limit."""
+    prepared = sum(1 for _ in (data_dir / "pg_twophase").iterdir())
+    allowed = carry.read_number(profile, _PREPARED, carry.AT_LEAST[_PREPARED]) or 0
+    return {_PREPARED: str(prepared)} if prepared > allowed else {}
 
 
 def _require_same(data_dir: Path, system: int, size: int) -> None:
