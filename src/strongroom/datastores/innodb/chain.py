@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ from strongroom.datastores.innodb.checkpoints import PREFIXES, TOOL_FILES, Check
 from strongroom.datastores.innodb.unpack import Unpack
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.feed import Background
 from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.datastores.toolkit.writer import Writer
@@ -36,33 +36,26 @@ class _Extraction:
     """Extracts one backup into a directory, in a thread."""
 
     def __init__(self, link: ChainLink, directory: Path, *, durable: bool) -> None:
-        self._error: BaseException | None = None
         self._unwanted = False
-        self._thread = threading.Thread(target=self._run, args=(link, directory, durable), name="extraction", daemon=True)
-        self._thread.start()
+        self._work = Background("extraction", lambda: self._run(link, directory, durable))
 
     def _run(self, link: ChainLink, directory: Path, durable: bool) -> None:
-        try:
-            with Writer(durable=durable) as writer, closing(link.chunks()) as chunks:
-                unpack = Unpack(directory, writer)
-                for chunk in chunks:
-                    if self._unwanted:
-                        return
-                    unpack.feed(chunk)
-                unpack.finish()
-        except BaseException as error:  # noqa: BLE001 - raised again by finish()
-            self._error = error
+        with Writer(durable=durable) as writer, closing(link.chunks()) as chunks:
+            unpack = Unpack(directory, writer)
+            for chunk in chunks:
+                if self._unwanted:
+                    return
+                unpack.feed(chunk)
+            unpack.finish()
 
     def finish(self) -> None:
         """Wait for the end. Raises ArtifactError, StorageError, OSError."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self._work.finish()
 
     def abort(self) -> None:
         """End it. A thread that waits for the store is abandoned."""
         self._unwanted = True
-        self._thread.join(5)
+        self._work.ends(5)
 
 
 class ChainRestore(ABC):
