@@ -256,7 +256,7 @@ def test_the_private_server_dies(own: MySQLServer, place: Path, chain: list[File
 def test_a_private_server_that_cannot_start_leaves_no_socket_directory(
     own: MySQLServer, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
 
     work_dir = place / ("long" * 30)  # a socket cannot be in it

@@ -93,3 +93,21 @@ finally:
     out, said = process.communicate(timeout=30)
     assert (out, time.monotonic() - began > 1.9) == ("removed\n", True)
     assert said.rstrip().endswith("Interrupted")
+
+
+def test_a_thread_that_was_waited_for_has_not_ended() -> None:
+    process = run("""
+from strongroom.datastores.toolkit.feed import Background
+over = threading.Event()
+thread = Background("feeder", over.wait)
+try:
+    ready()
+    thread.finish()
+finally:
+    print(thread.ends(0.5), flush=True)
+    over.set()
+    print(thread.ends(30), flush=True)
+""")
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert out == "False\nTrue\n", said

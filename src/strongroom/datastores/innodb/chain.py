@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from strongroom.artifact import Positions
 from strongroom.datastores.innodb.backup import COMPLETED
+from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.innodb.checkpoints import PREFIXES, TOOL_FILES, Checkpoints, read_checkpoints, read_side_file
 from strongroom.datastores.innodb.unpack import Unpack
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
 from strongroom.datastores.protocol.servers import Server, Version
+from strongroom.datastores.toolkit.feed import Background
 from strongroom.datastores.toolkit.mark import mark_unfinished
 from strongroom.datastores.toolkit.tools import Tool
 from strongroom.datastores.toolkit.writer import Writer
@@ -34,33 +36,26 @@ class _Extraction:
     """Extracts one backup into a directory, in a thread."""
 
     def __init__(self, link: ChainLink, directory: Path, *, durable: bool) -> None:
-        self._error: BaseException | None = None
         self._unwanted = False
-        self._thread = threading.Thread(target=self._run, args=(link, directory, durable), name="extraction", daemon=True)
-        self._thread.start()
+        self._work = Background("extraction", lambda: self._run(link, directory, durable))
 
     def _run(self, link: ChainLink, directory: Path, durable: bool) -> None:
-        try:
-            with Writer(durable=durable) as writer, closing(link.chunks()) as chunks:
-                unpack = Unpack(directory, writer)
-                for chunk in chunks:
-                    if self._unwanted:
-                        return
-                    unpack.feed(chunk)
-                unpack.finish()
-        except BaseException as error:  # noqa: BLE001 - raised again by finish()
-            self._error = error
+        with Writer(durable=durable) as writer, closing(link.chunks()) as chunks:
+            unpack = Unpack(directory, writer)
+            for chunk in chunks:
+                if self._unwanted:
+                    return
+                unpack.feed(chunk)
+            unpack.finish()
 
     def finish(self) -> None:
         """Wait for the end. Raises ArtifactError, StorageError, OSError."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self._work.finish()
 
     def abort(self) -> None:
         """End it. A thread that waits for the store is abandoned."""
         self._unwanted = True
-        self._thread.join(5)
+        self._work.ends(5)
 
 
 class ChainRestore(ABC):
@@ -90,8 +85,9 @@ class ChainRestore(ABC):
         with mark_unfinished(self._target):
             self._run()
             self._phase("sync")
+            positions = _correct(self._chain[-1].positions, self._target)
             facts = _clean(self._target)
-        return Restored(positions=self._chain[-1].positions, facts=facts, settings=self._settings)
+        return Restored(positions=positions, facts=facts, settings=self._settings)
 
     def _run(self) -> None:
         """Run all steps. Raises the first error; nothing is left running."""
@@ -198,6 +194,23 @@ def _mismatch(number: int, what: str) -> ArtifactCorrupt:
         f"the stream of {f'incremental {number}' if number else 'the full backup'} {what}",
         remedy="The artifact does not match its manifest; restore another backup.",
     )
+
+
+def _correct(said: Positions, target: Path) -> Positions:
+    """The positions, with that of InnoDB in the binary log if it is later: the data contains everything up to there.
+
+    It may be earlier: what is not in InnoDB, and definitions of tables, do not count there.
+    """
+    name, _, offset = (read_side_file(target, "binlog_pos_innodb") or "").strip().partition("\t")
+    if not said.binlog_file or said.binlog_position is None or not offset.isdigit():
+        return said
+    file = name.rpartition("/")[2]
+    try:
+        if Position(file, int(offset)).precedes(Position(said.binlog_file, said.binlog_position)):
+            return said
+    except ValueError:
+        return said
+    return said.model_copy(update={"binlog_file": file, "binlog_position": int(offset), "gtid": None})
 
 
 def _clean(target: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,36 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+class Background:
+    """A function that runs in a thread of its own.
+
+    ``Thread.join`` is not used: in Python 3.11, a thread counts as ended once a signal has interrupted a join.
+    """
+
+    def __init__(self, name: str, function: Callable[[], None]) -> None:
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, args=(function,), name=name, daemon=True).start()
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def finish(self) -> None:
+        """Wait for the end. Raises what the function raised."""
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    def ends(self, patience: float) -> bool:
+        """Whether it ends within these seconds."""
+        return self._ended.wait(patience)
 
 
 class Piped:
@@ -58,35 +88,30 @@ class Fed(Piped, ABC):
     def __init__(self) -> None:
         self.inspection: Inspection | None = None
         self.expected: int | None = None
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._feeder: Background | None = None
 
     @abstractmethod
     def _produce(self, out: int) -> None:
         """Write the stream into the pipe; called in the thread."""
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, args=(self._open(),), name="feeder", daemon=True)
-        self._thread.start()
+        write = self._open()
+        self._feeder = Background("feeder", lambda: self._run(write))
 
     def _run(self, out: int) -> None:
         try:
             self._produce(out)
-        except BaseException as error:  # noqa: BLE001 - raised again by finish()
-            self._error = error
         finally:
             os.close(out)
 
     def _join(self) -> None:
         """Close ``stdout`` and wait for the thread. Raises what it raised."""
         self._close()
-        if self._thread is not None:
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
+        if self._feeder is not None:
+            self._feeder.finish()
 
     def abort(self) -> None:
         """End everything. The thread ends when its pipe breaks."""
         self._close()
-        if self._thread is not None:
-            self._thread.join(5)
+        if self._feeder is not None:
+            self._feeder.ends(5)

@@ -168,7 +168,7 @@ class Session(BaseBackup, Fed):
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._wire.socket)) as wire:
             wire.shutdown(socket.SHUT_RDWR)  # the thread may be waiting for the server
         super().abort()
-        if self._thread is None or not self._thread.is_alive():
+        if self._feeder is None or self._feeder.ends(0):
             self._connection.close()
         self.held.close()
 
