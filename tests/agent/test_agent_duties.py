@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -199,3 +201,35 @@ def test_a_duty_stays_until_what_it_left_on_its_server_is_removed(
     assert pid is not None and not Path(f"/proc/{pid}/cwd").exists()
     agent.duties.delete("d")
     assert (released, agent.duties.views()) == (["s1", "s1"], [])
+
+
+def test_a_duty_that_is_removed_twice_at_the_same_time_can_be_put_again(
+    restart: Callable[[], Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = restart()
+    agent.servers.define("s1", definition("s1"))
+    agent.put_duty("d", _request())
+    _await_running(agent)
+    inside, first, second = threading.Semaphore(0), threading.Event(), threading.Event()
+    gates = [first, second]
+
+    def release(_server: Server) -> None:
+        gate = gates.pop(0)
+        inside.release()
+        assert gate.wait(30)
+
+    monkeypatch.setitem(duty.RELEASES, "empty", "empty_release:release")
+    monkeypatch.setitem(sys.modules, "empty_release", SimpleNamespace(release=release))
+    with ThreadPoolExecutor(2) as threads:
+        removals = [threads.submit(agent.duties.delete, "d") for _ in range(2)]
+        assert inside.acquire(timeout=30)
+        assert inside.acquire(timeout=30)
+        first.set()
+        until(lambda: not agent.duties.views())
+        agent.put_duty("d", _request(word="again"))
+        view = _await_running(agent)
+        second.set()
+        for removal in removals:
+            removal.result(30)
+    assert agent.duties.view("d").pid == view.pid
+    monkeypatch.delitem(duty.RELEASES, "empty")

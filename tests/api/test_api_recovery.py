@@ -34,9 +34,12 @@ class Orders:
     store: Store
     log: LogLocation
 
-    def add_log(self, at: int, count: int, *, seam: tuple[int, int] | None = None, lineage: str = "L1") -> None:
+    def add_log(
+        self, at: int, count: int, *, seam: tuple[int, int] | None = None, started: int | None = None, lineage: str = "L1"
+    ) -> None:
         """Another series of the log."""
-        head = begin(self.store, at, seam=seam, started=at * 10**6, log=self.log, lineage=lineage)
+        started = at if started is None else started
+        head = begin(self.store, at, seam=seam, started=started * 10**6, log=self.log, lineage=lineage)
         append(self.store, head, [b"x" * 10] * count)
 
     def add_backup(self, name: str, at: int, **columns: Any) -> str:
@@ -175,6 +178,12 @@ def test_the_plan_names_the_base_the_cut_and_what_is_lost(day: Orders) -> None:
     assert (newest["position"], newest["lost_until"], newest["next"]) == ("100", None, None)
 
 
+def test_a_backup_that_may_contain_more_than_the_target_is_no_base(day: Orders) -> None:
+    day.add_backup("wide", 60, positions={"to_lsn": 60, "last_lsn": 80})
+    for target, name in (("lsn:60", "inc"), ("lsn:70", "inc"), ("lsn:80", "wide"), ("latest", "wide")):
+        assert day.plan(target)["restore"]["backup"]["name"] == name
+
+
 def test_an_unreachable_target_is_refused_with_the_nearest_moments(day: Orders) -> None:
     day.add_log(150, 5)
     day.add_backup("second", 165)
@@ -273,6 +282,19 @@ def test_positions_that_occur_again_after_a_restore_belong_to_the_newer_data(day
     newer = day.plan(moment(90))
     assert (newer["restore"]["backup"]["name"], newer["position"]) == ("after", "90")
     assert day.replay(day.restore(moment(90))).pieces[0].series == 1
+
+
+def test_a_time_means_the_data_that_was_live_then(day: Orders) -> None:
+    """A restore in place to 60, at 200: until then the other data was live."""
+    day.add_log(60, 3, seam=(0, 60), started=200)
+    found = day.window
+    assert spans(found["intervals"]) == [("00:25", "01:40"), ("03:20", "03:20")]
+    assert day.plan(moment(90))["position"] == "90"
+    assert day.plan(moment(60))["position"] == "60"
+    newest = day.plan("latest")
+    assert (newest["position"], newest["restore"]["backup"]["name"]) == ("90", "inc")
+    assert [piece.series for piece in day.replay(day.restore("latest")).pieces] == [0, 1]
+    assert "1970-01-01 00:01:40 UTC and 1970-01-01 00:03:20 UTC" in day.refuse(moment(150))["remedy"]
 
 
 def test_a_series_that_continues_another_one_is_applied_with_it(day: Orders) -> None:

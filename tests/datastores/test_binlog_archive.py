@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.archive import Target, find_window, load_log
+from strongroom.archive import Target, find_window, load_log, remove_trimmed, trim_log
 from strongroom.artifact import Positions
 from strongroom.datastores import get
 from strongroom.datastores.innodb.archive.details import SegmentDetails
@@ -133,6 +133,27 @@ def test_an_archiver_that_dies_again_and_again(log: Log, store: Store, place: Pa
     subprocess.run([sys.executable, "-c", found[1], place / "store" / LOG.series(0).prefix, by_hand], check=True)
     assert {path.name: closed(path) for path in by_hand.iterdir()} == log.files(names)
     check_cuts(log, archived, luck)
+    check_trimmed(log, archived)
+
+
+def check_trimmed(log: Log, archived: Archived) -> None:
+    """The first segment that retention keeps is read without those before it."""
+    every = archived.transactions(log)
+    first = next(
+        segment.number
+        for segment in archived.segments()[4:]
+        if segment.transactions > 1 and (details := SegmentDetails.of(segment)).start == f"{details.file}:{details.begin}"
+    )
+    trim_log(archived.store, LOG, 0, first, at=0)
+    remove_trimmed(archived.store, LOG)
+    kept = archived.transactions(log)
+    assert 1 < len(kept) < len(every) and kept == every[-len(kept) :]
+    moment = (EPOCH + timedelta(microseconds=kept[0].time)).isoformat()
+    for target in (f"gtid:{kept[0].name}", f"before-gtid:{kept[1].name}", moment):
+        cut = get(log.kind).require_logs().find_cut(Target.parse(target), archived.stretch)
+        assert strip(cut.last) == kept[bisect_right([each.time for each in kept], kept[0].time) - 1 if target == moment else 0]
+    cut = get(log.kind).require_logs().find_cut(Target.parse(f"before-gtid:{kept[0].name}"), archived.stretch)
+    assert cut.last is None and cut.position == kept[0].begin
 
 
 def check_cuts(log: Log, archived: Archived, luck: random.Random) -> None:
@@ -229,7 +250,10 @@ def test_a_new_series_begins_after_a_gap(log: Log, store: Store, place: Path) ->
     assert [(gap.series, gap.cause) for gap in gaps] == [(at, each.series.record.reason) for at, each in enumerate(contents)][1:]
     assert "deleted" in gaps[0].cause and "does not have the log that was read before" in gaps[1].cause
     for number, positions in enumerate(taken):
-        assert start(positions) == Start(number, f"{positions.binlog_file}:{positions.binlog_position}")
+        at = f"{positions.binlog_file}:{positions.binlog_position}"
+        assert start(positions) == Start(number, at, positions.binlog_upper or "")
+        assert not positions.binlog_upper or logs.precedes(at, positions.binlog_upper)
+        assert bool(positions.binlog_upper) == (log.kind == "mysql")
         assert Archived(store, number).files()
         for each in Archived(store, number).transactions(log):
             assert is_outside(Position(str(positions.binlog_file), positions.binlog_position or 0), each)

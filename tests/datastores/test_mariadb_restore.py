@@ -94,6 +94,21 @@ def test_full_and_incrementals_under_load(place: Path, pool: str) -> None:
             b.stop()
 
 
+def test_the_position_is_that_of_the_data(place: Path) -> None:
+    """If InnoDB is later in the binary log than the backup says, the log continues there."""
+    with mariadb.running(place, None) as a:
+        a.sql("CREATE DATABASE d")
+        a.sql("CREATE TABLE d.t (a INT) ENGINE=InnoDB")
+        ((_, before, *_),) = a.sql("SHOW MASTER STATUS")
+        a.sql("INSERT INTO d.t VALUES (1)")
+        ((_, after, *_),) = a.sql("SHOW MASTER STATUS")
+        full = mariadb.backup(a, place, "full")
+    assert full.positions.binlog_position == after
+    earlier = full.positions.model_copy(update={"binlog_position": before})
+    _, restored = restore(place, [replace(full, positions=earlier)])
+    assert restored.positions == full.positions.model_copy(update={"gtid": None})
+
+
 def test_only_the_data_is_left(place: Path, chain: list[FileLink]) -> None:
     target, _ = restore(place, chain)
     left = {path.name for path in target.iterdir()}

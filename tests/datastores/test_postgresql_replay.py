@@ -455,9 +455,13 @@ def test_a_tablespace_in_the_log_ends_the_restore(place: Path) -> None:
     top = scratch(place, "store")
     story = Story(open_directory(top), top, place, own.user)
     instance = PostgreSQLServer(adopted(own, place))
-    space = scratch(place, "space")
+    first, space = scratch(place, "first"), scratch(place, "space")
+    own.sql(f"CREATE TABLESPACE first LOCATION '{first}'")
+    own.sql("CREATE TABLE beat (id int) TABLESPACE first")
     with Running(replace(target(own.run, story.store), connect=lambda: connect_replication(instance.server))) as running:
         story.bases.append(postgresql.backup(instance, place, "base-0"))
+        own.sql("INSERT INTO beat VALUES (1)")
+        position = own.sql("SELECT pg_current_wal_insert_lsn()")
         own.sql(f"CREATE TABLESPACE other LOCATION '{space}'")
         running.wait_for(own.sql("SELECT pg_current_wal_insert_lsn()"))
     story.contents = load_log(story.store, LOG)[0]
@@ -466,9 +470,12 @@ def test_a_tablespace_in_the_log_ends_the_restore(place: Path) -> None:
     with pytest.raises(Unsupported, match="a tablespace was created in the log"):
         story.roll(story.cut(Target.parse("latest")), "spaces")
     assert sorted(path.name for path in space.rglob("*")) == before
+    server, _ = story.roll(story.cut(Target.parse(f"lsn:{position}")), "earlier")
+    with postgresql.started(server) as restored:
+        assert restored.sql("SELECT id FROM beat", "postgres") == [(1,)]
 
 
-def test_on_another_version_with_a_prepared_transaction(place: Path) -> None:
+def test_what_changed_after_the_backup_on_another_version(place: Path) -> None:
     version = postgresql_versions.version("18")
     own = OwnPostgreSQL(place, use=version, settings=SETTINGS, hba=TRUST)
     top = scratch(place, "store")
@@ -487,8 +494,13 @@ def test_on_another_version_with_a_prepared_transaction(place: Path) -> None:
         own.end()
         subprocess.run([str(own.start)], check=True)
         own.sql("BEGIN; INSERT INTO beat DEFAULT VALUES; PREPARE TRANSACTION 'pending'")
-        running.wait_for(own.sql("SELECT pg_current_wal_flush_lsn()"))
         rows = [line.split("|") for line in own.sql(BEATS).splitlines()]
+        own.sql("CREATE ROLE boss SUPERUSER LOGIN")
+        running.wait_for(own.sql("SELECT pg_current_wal_flush_lsn()"))  # it is connected again
+        with own.connect("boss") as connection:
+            connection.execute("ALTER ROLE postgres RENAME TO nobody")
+            ((end,),) = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
+        running.wait_for(end)
     story.contents = load_log(story.store, LOG)[0]
     subprocess.run(["chown", "-R", own.user, str(top)], check=True)
     server, _ = story.roll(story.cut(at(int(rows[4][1]))), "moment")
@@ -496,5 +508,5 @@ def test_on_another_version_with_a_prepared_transaction(place: Path) -> None:
     assert read(server) == ([(int(id), int(time), text) for id, time, text in rows[:5]], True, 2)
     server, replayed = story.roll(story.cut(Target.parse("latest")), "latest")
     assert replayed.settings == {"max_prepared_transactions": "1"}  # at the time of the backup, none was allowed
-    with postgresql.started(server) as restored:
+    with postgresql.started(server) as restored:  # whatever its superuser is
         assert restored.sql("SELECT gid FROM pg_prepared_xacts", "postgres") == [("pending",)]

@@ -53,6 +53,12 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     wait_for(lambda: [b for b in service.get("/backups")["backups"] if b["status"] == "COMPLETED"])
     database.execute(service, "orders", "UPDATE customers SET note = 'after the backup' WHERE id % 3 = 0")
     before, moment = database.sums(service, "orders"), pause()
+    has_points = database.datastore == "postgresql"
+    if has_points:
+        service.cli("restore-point", "create", "orders", "accident")
+    else:
+        refused_point = service.cli("restore-point", "create", "orders", "accident", check=False)
+        assert refused_point.returncode == 1 and "has no restore points" in refused_point.stderr
     database.execute(service, "orders", "DROP TABLE orders", "DELETE FROM customers WHERE id % 2 = 0")
     after = database.sums(service, "orders")
     wait_until_covered(service, pause())
@@ -69,8 +75,12 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     (job,) = [job for job in service.get("/jobs", kind="create")["jobs"] if job["instance_name"] == "look"]
     assert job["output"]["cut"]["position"] == plan["position"] and job["output"]["target"] == moment.isoformat()
 
-    # In place: the old series ends and stays restorable, another one begins.
-    service.cli(*target, "--in-place", "orders", "--yes")
+    # In place, to the moment that the log shows: the old series ends and stays restorable, another one begins.
+    table = () if has_points else ("--table", "orders")
+    (drop, *_) = service.cli_json("log", "find", "orders", "--drop", *table, "--since", "1h")
+    assert moment < datetime.fromisoformat(drop["time"]) and drop["tables"]
+    found = "point:accident" if has_points else drop["before"]
+    service.cli("restore", "--instance", "orders", "--to", found, "--in-place", "orders", "--yes")
     assert database.sums(service, "orders") == before
     wait_for(lambda: len(service.get("/instances/orders/window")["window"]["intervals"]) == 2)
     old = service.get("/instances/orders/window")["window"]["intervals"][0]["end"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from strongroom.archive import LogLocation, LogSegment, Piece, SegmentReader, Stretch, load_head
+from strongroom.archive import LogLocation, LogSegment, Piece, SegmentReader, Stretch, load_contents, load_head, load_trimmed
 from strongroom.datastores import get
 from strongroom.datastores.innodb.archive.details import SegmentDetails
 from strongroom.datastores.innodb.archive.segments import Segments
@@ -82,9 +82,11 @@ class Archived:
 
     @property
     def stretch(self) -> Stretch:
-        """All of it."""
-        head = load_head(self.store, self.log.series(self.series))
-        return Stretch(self.store, self.log, (Piece(self.series, 0, head.number, head.series.begin, head.position),))
+        """All that is stored of it."""
+        location = self.log.series(self.series)
+        head, contents = load_head(self.store, location), load_contents(self.store, location, load_trimmed(self.store, self.log))
+        piece = Piece(self.series, min(contents.segments), head.number, head.series.begin, head.position)
+        return Stretch(self.store, self.log, (piece,))
 
     def segments(self) -> list[LogSegment]:
         return [segment for _, segment in self.stretch.segments()]
@@ -100,7 +102,7 @@ class Archived:
 
     def transactions(self, log: Log) -> list[Transaction]:
         """In order, without their tables."""
-        segments = Segments(self.reader, self.stretch.pieces[0], log.dialect)
+        segments = Segments(self.stretch, self.stretch.pieces[0], log.dialect)
         return [
             Transaction(str(group.first), str(group.end), time, group.start.gtid)
             for number in segments.numbers

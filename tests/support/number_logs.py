@@ -15,7 +15,7 @@ from strongroom.errors import NotFound
 
 
 class NumberLogs:
-    """The part ``logs``, as far as the control plane uses it. A backup ends at ``to_lsn``."""
+    """The part ``logs``, as far as the control plane uses it. A backup ends at ``to_lsn``, or a little later: by ``last_lsn``."""
 
     def precedes(self, first: str, second: str) -> bool:
         return int(first) <= int(second)
@@ -24,7 +24,8 @@ class NumberLogs:
         for contents in reversed(log):
             end = max((int(each.record.end) for each in contents.segments.values()), default=int(contents.series.record.begin))
             if backup.to_lsn is not None and int(contents.series.record.begin) <= backup.to_lsn <= end:
-                return Start(contents.series.record.location.number, str(backup.to_lsn))
+                complete = "" if backup.last_lsn is None else str(backup.last_lsn)
+                return Start(contents.series.record.location.number, str(backup.to_lsn), complete)
         return None
 
     def find_cut(self, target: Target, stretch: Stretch) -> Cut:

@@ -72,9 +72,8 @@ async def plan(
     control: ControlDep,
     placement: PlacementDep,
     target: Annotated[
-        Moment,
-        Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME."),
-    ],
+        Moment, Query(description="latest, a time with a zone, lsn:X, gtid:X, before-gtid:X or point:NAME.")
+    ] = "latest",
     in_place: Annotated[str | None, Query(description="Restore in place of this instance: id or unique name.")] = None,
 ) -> OneRecoveryPlan:
     """Extension: plan a restore of the instance's past to a moment; changes nothing. Refused (409) if it cannot be reached."""

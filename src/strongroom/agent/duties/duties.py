@@ -134,7 +134,9 @@ class Duties:
         if release_server:
             self._release(duty.record)
         with self._mutex, duty.mutex:
-            self._duties.pop(duty_id, None)
+            if self._duties.get(duty_id) is not duty:  # another request removed it, and it may exist again
+                return
+            del self._duties[duty_id]
             remove_tree(duty.files.directory)
             for path in (duty.files.record, duty.files.lock, duty.files.log):
                 path.unlink(missing_ok=True)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from strongroom.artifact import Positions
 from strongroom.datastores.innodb.backup import COMPLETED
+from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.innodb.checkpoints import PREFIXES, TOOL_FILES, Checkpoints, read_checkpoints, read_side_file
 from strongroom.datastores.innodb.unpack import Unpack
 from strongroom.datastores.protocol.restores import ChainLink, Phase, Restored
@@ -83,8 +85,9 @@ class ChainRestore(ABC):
         with mark_unfinished(self._target):
             self._run()
             self._phase("sync")
+            positions = _correct(self._chain[-1].positions, self._target)
             facts = _clean(self._target)
-        return Restored(positions=self._chain[-1].positions, facts=facts, settings=self._settings)
+        return Restored(positions=positions, facts=facts, settings=self._settings)
 
     def _run(self) -> None:
         """Run all steps. Raises the first error; nothing is left running."""
@@ -191,6 +194,23 @@ def _mismatch(number: int, what: str) -> ArtifactCorrupt:
         f"the stream of {f'incremental {number}' if number else 'the full backup'} {what}",
         remedy="The artifact does not match its manifest; restore another backup.",
     )
+
+
+def _correct(said: Positions, target: Path) -> Positions:
+    """The positions, with that of InnoDB in the binary log if it is later: the data contains everything up to there.
+
+    It may be earlier: what is not in InnoDB, and definitions of tables, do not count there.
+    """
+    name, _, offset = (read_side_file(target, "binlog_pos_innodb") or "").strip().partition("\t")
+    if not said.binlog_file or said.binlog_position is None or not offset.isdigit():
+        return said
+    file = name.rpartition("/")[2]
+    try:
+        if Position(file, int(offset)).precedes(Position(said.binlog_file, said.binlog_position)):
+            return said
+    except ValueError:
+        return said
+    return said.model_copy(update={"binlog_file": file, "binlog_position": int(offset), "gtid": None})
 
 
 def _clean(target: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from strongroom.datastores.mariadb.replay.replica import MariaDBReplica
 from strongroom.datastores.mariadb.replay.rewrite import MariaDBRewriter
 from strongroom.datastores.protocol.logs import Cut, LogRequest, Replay, Replayed, Start
 from strongroom.datastores.protocol.servers import Server, Version
-from strongroom.errors import Unsupported
+from strongroom.errors import ArtifactCorrupt, Unsupported
 
 
 def open_archiver(server: Server, request: LogRequest) -> LogReceiver:
@@ -60,7 +61,17 @@ def find_cut(target: Target, stretch: Stretch) -> Cut:
 
 
 def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, server: Server | None = None) -> Replayed:
-    """See ``Logs.replay``. ``server`` has the keys of encrypted data."""
+    """See ``Logs.replay``. ``server`` has the keys of encrypted data. The data may be a little later than its backup says."""
+    found = replay.restored
+    if found.binlog_file and found.binlog_position is not None:
+        exact = Position(found.binlog_file, found.binlog_position)
+        if not exact.precedes(Position.parse(replay.start.position)):
+            if replay.stretch.pieces[-1].series == replay.start.series and not exact.precedes(Position.parse(replay.end)):
+                raise ArtifactCorrupt(
+                    f"the data of the backup is at {exact}, after the target at {replay.end}",
+                    remedy="Restore from an older backup.",
+                )
+            replay = dataclasses.replace(replay, start=Start(replay.start.series, str(exact)))
     return apply.replay(
         replay,
         data_dir,

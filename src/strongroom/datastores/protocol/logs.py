@@ -64,6 +64,13 @@ class Start:
 
     series: int
     position: str
+    complete: str = ""
+    """The data contains nothing after this position; empty: after ``position``."""
+
+    @property
+    def reaches(self) -> str:
+        """Targets before this position cannot be restored from the backup."""
+        return self.complete or self.position
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ log = structlog.get_logger()
 
 ANSWER = 10.0
 """Seconds for an answer of an agent."""
-STOP = 90.0
-"""Seconds in which a duty that is not wanted any more has to end."""
+STOP = 20.0
+"""Seconds to wait for the end of a duty that is not wanted any more. Then the agent continues, and is asked again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ async def _ask(site: Site, host: str, orders: Orders) -> Answer:
         agent = site.agents.client(host)
     except NotFound as error:  # it was removed
         return Answer(removed=set(orders.unwanted), error=error)
+    if (cause := site.agents.presence.cause(host)) is not None:  # do not wait for it: the state of the others would become old
+        return Answer(error=cause)
     try:
         async with asyncio.timeout(ANSWER):
             views = {view.id: view for view in await agent.duties() if view.kind == KIND}

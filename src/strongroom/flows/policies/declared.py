@@ -58,7 +58,7 @@ def _declare(session: Session, row: Policy | None, name: str, policy: DeclaredPo
         row.paused_by = row.paused_reason = ""
         session.add(row)
         session.flush()
-    elif row.document != policy.spec.model_dump(mode="json"):
+    elif row.spec != policy.spec:  # an older version stored fewer settings; that is no change
         change_settings(session, row, policy.spec)
         row.updated, row.updated_by = now(), FILE
     row.declared = True

@@ -98,7 +98,7 @@ def _is_before(past: Past, part: Part, base: Base, cut: Cut) -> bool:
     of_base = part.find_piece(base.start.series, base.start.position, precedes)
     of_cut = part.find_piece(cut.series, cut.position, precedes)
     assert of_base is not None and of_cut is not None, "the backup and the cut are in the part"
-    return of_base < of_cut or (of_base == of_cut and precedes(base.start.position, cut.position))
+    return of_base < of_cut or (of_base == of_cut and precedes(base.start.reaches, cut.position))
 
 
 def _refuse(past: Past, target: Target, causes: Sequence[str]) -> Conflict:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cmp_to_key, partial
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
@@ -60,11 +61,13 @@ class Part:
 
     interval: Interval
     bases: Sequence[Base]
+    live_from: int = 0
+    """When its last series began, if it left the log of another part, as after a restore in place. Before, the other was live."""
 
     @property
     def begin(self) -> int:
-        """The earliest moment that can be restored. Only if there is a base."""
-        return min(base.time for base in self.bases)
+        """The earliest moment that is restored from it. Only if there is a base."""
+        return max(self.live_from, min(base.time for base in self.bases))
 
     @property
     def end(self) -> int:
@@ -163,15 +166,19 @@ def load_past(site: Site, project: str, ref: str) -> Past:
         contents={contents.series.record.location.number: contents for contents in found},
         damaged=damaged,
         window=window,
-        parts=[_make_part(logs, interval, bases) for interval in window.intervals],
+        parts=[_make_part(logs, interval, bases, _find_live(interval, window, found)) for interval in window.intervals],
     )
 
 
 def _find_source(session: Session, project: str, ref: str) -> Instance:
-    row = find_owner(session, project, ref)
+    try:
+        row = find_owner(session, project, ref)
+    except Unsupported:
+        row = None
     if not isinstance(row, Instance):
+        what = f"{ref} is a node of a cluster" if row is None else f"{row.name} ({row.id}) is a cluster"
         raise Unsupported(
-            f"{row.name} ({row.id}) is a cluster, which cannot be restored to a moment yet",
+            f"{what}, which cannot be restored to a moment yet",
             remedy="Restore one of its backups: `strongroom cluster restore`.",
         )
     return row
@@ -198,7 +205,15 @@ def _find_base(logs: Logs, backup: Link, log: Sequence[Contents]) -> Base | None
     return Base(backup, start) if start is not None else None
 
 
-def _make_part(logs: Logs, interval: Interval, bases: Sequence[Base]) -> Part:
+def _find_live(interval: Interval, window: Window, log: Sequence[Contents]) -> int:
+    """When the interval left the log of another one; 0 if it did not."""
+    started = {contents.series.record.location.number: contents.series.record.started for contents in log}
+    ends = {other.pieces[-1].series for other in window.intervals if other is not interval}
+    left = [started[after.series] for before, after in pairwise(interval.pieces) if before.series in ends]
+    return max(left, default=0)
+
+
+def _make_part(logs: Logs, interval: Interval, bases: Sequence[Base], live_from: int) -> Part:
     empty = Part(interval, ())
     found = []
     for base in bases:
@@ -206,7 +221,7 @@ def _make_part(logs: Logs, interval: Interval, bases: Sequence[Base]) -> Part:
         if number is not None:
             found.append((number, base))
     found.sort(key=cmp_to_key(partial(_compare, logs.precedes)))
-    return Part(interval, tuple(base for _, base in found))
+    return Part(interval, tuple(base for _, base in found), live_from)
 
 
 def _compare(precedes: Precedes, first: tuple[int, Base], second: tuple[int, Base]) -> int:

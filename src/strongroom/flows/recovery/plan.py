@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,8 +32,8 @@ class PlannedTransaction(_Model):
     tables: list[str]
 
 
-class RecoveryPlan(_Model):
-    """What a restore to a moment would do. ``restore`` is the plan of the backup to which the log is applied."""
+class RecoveryOutline(_Model):
+    """What a restore to a moment would do with the log."""
 
     instance_id: str = Field(description="The instance whose past is restored.")
     instance_name: str
@@ -48,7 +49,20 @@ class RecoveryPlan(_Model):
     log_stored_size: int
     lost_until: str | None = Field(description="The log after the target, until then, is not restored; null: there is none.")
     lost_transactions: int = Field(description="About as many transactions follow the target in the log.")
+
+
+class RecoveryPlan(RecoveryOutline):
+    """What a restore to a moment would do. ``restore`` is the plan of the backup to which the log is applied."""
+
     restore: RestorePlan
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlined:
+    outline: RecoveryOutline
+    project: str
+    backup: str
+    effects: Sequence[PlannedEffect]
 
 
 def decide_recovery(site: Site, project: str, instance: str, target: str) -> Recovery:
@@ -73,22 +87,27 @@ async def plan_recovery(
     tablespaces: Sequence[str] = (),
 ) -> RecoveryPlan:
     """The plan. It changes nothing. Raises as ``decide_recovery`` and ``plan_restore``."""
-    past, choice = await asyncio.to_thread(_choose, site, project, instance, target)
-    recovery = decide(past, choice)
-    base = recovery.bases[0]
+    found = await asyncio.to_thread(_outline, site, project, instance, target)
     restore = await plan_restore(
         site,
-        past.instance.project,
-        base.backup,
+        found.project,
+        found.backup,
         instance=in_place,
         host=host,
         flavor=flavor,
         size=size,
         tablespaces=tablespaces,
     )
+    restore = restore.model_copy(update={"effects": [*restore.effects, *found.effects]})
+    return RecoveryPlan.model_validate({**dict(found.outline), "restore": restore})
+
+
+def _outline(site: Site, project: str, instance: str, target: str) -> _Outlined:
+    past, choice = _choose(site, project, instance, target)
+    recovery = decide(past, choice)
+    base = recovery.bases[0]
     lost, until = _count_lost(past, choice)
-    effects = [*restore.effects, *_warn_newer(past, choice)]
-    return RecoveryPlan(
+    outline = RecoveryOutline(
         instance_id=past.instance.id,
         instance_name=past.instance.name,
         target=recovery.target,
@@ -103,8 +122,8 @@ async def plan_recovery(
         log_stored_size=base.stored_size,
         lost_until=format_time(until) if until is not None else None,
         lost_transactions=lost,
-        restore=restore.model_copy(update={"effects": effects}),
     )
+    return _Outlined(outline, past.instance.project, base.backup, _warn_newer(past, choice))
 
 
 def _choose(site: Site, project: str, instance: str, target: str) -> tuple[Past, Choice]:
@@ -132,10 +151,9 @@ def _count_lost(past: Past, choice: Choice) -> tuple[int, int | None]:
     lost = 1 if cut.next is not None else 0
     for part in {id(part): part for part in (choice.part, newest)}.values():
         number = part.find_piece(cut.series, cut.position, past.logs.precedes)
-        following = part.interval.pieces[number or 0 :] if part is choice.part or number is not None else part.interval.pieces
         after = [
             segment
-            for piece in following
+            for piece in part.interval.pieces[number or 0 :]
             for segment in past.segments(piece)
             if piece.series != cut.series or past.logs.precedes(cut.position, segment.begin)
         ]

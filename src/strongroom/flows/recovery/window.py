@@ -28,7 +28,9 @@ class WindowBase(_Model):
 class WindowInterval(_Model):
     """Every moment from ``begin`` to ``end`` can be restored."""
 
-    begin: str = Field(description="When its first backup was complete; in whole seconds, like `end`.")
+    begin: str = Field(
+        description="When its first backup was complete, or when a restore in place began it; in whole seconds, like `end`."
+    )
     end: str = Field(description="Until when its log is complete.")
     first_position: str
     last_position: str

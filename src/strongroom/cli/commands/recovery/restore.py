@@ -263,7 +263,9 @@ def _replace_with_moment(
     lost = f"Later changes in {name} are only in the previous data, which is kept."
     confirm(f"{lost}\nReplace the data of {name} with that of {plan['instance_name']} at {moment.format_target(plan)}?", yes)
     reply = session.client.post("instances", replaced["id"], "action", json={"restore": point})
-    session.finish(reply.job, wait)
+    job = session.finish(reply.job, wait)
+    if job is not None and "cut" in job["output"]:
+        note(f"Restored up to position {job['output']['cut']['position']}.")
     show_instance(session, replaced["id"])
 
 

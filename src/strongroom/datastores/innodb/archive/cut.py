@@ -30,7 +30,7 @@ def find_cut(target: Target, stretch: Stretch, dialect: Dialect) -> Cut:
     """See ``Logs.find_cut``."""
     if target.kind in _UNKNOWN:
         raise InvalidRequest(f"{target} cannot be found: {_UNKNOWN[target.kind]}", remedy=_REMEDY)
-    pieces = [Segments(stretch.open(piece.series), piece, dialect) for piece in stretch.pieces if piece.first < piece.stop]
+    pieces = [Segments(stretch, piece, dialect) for piece in stretch.pieces if piece.first < piece.stop]
     if not pieces:
         raise NotFound("the log contains nothing yet", remedy="Restore the backup without a log.")
     if target.kind == "latest":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from strongroom.archive import LogSegment, Piece, SegmentReader
+from strongroom.archive import LogSegment, Piece, Stretch
 from strongroom.archive.times import read_times
 from strongroom.datastores.innodb.archive.details import SegmentDetails
 from strongroom.datastores.innodb.binlog.groups import Dialect, Group, Grouper
@@ -15,10 +15,11 @@ from strongroom.errors import ArtifactCorrupt, ArtifactMissing
 class Segments:
     """The segments of a piece of a log, by number. What was read is kept, without the bytes."""
 
-    def __init__(self, reader: SegmentReader, piece: Piece, dialect: Dialect) -> None:
+    def __init__(self, stretch: Stretch, piece: Piece, dialect: Dialect) -> None:
         self.numbers = range(piece.first, piece.stop)
         self.series = piece.series
-        self._reader, self._dialect = reader, dialect
+        self._reader, self._dialect = stretch.open(piece.series), dialect
+        self._known = known.segments if (known := stretch.known.get(piece.series)) else {}
         self._records: dict[int, tuple[LogSegment, SegmentDetails]] = {}
 
     def record(self, number: int) -> LogSegment:
@@ -30,7 +31,10 @@ class Segments:
 
     def _load(self, number: int) -> tuple[LogSegment, SegmentDetails]:
         if number not in self._records:
-            (record,) = self._reader.segments(number, number + 1)
+            if (known := self._known.get(number)) is not None:
+                record = known.record
+            else:
+                (record,) = self._reader.segments(number, number + 1)
             self._records[number] = (record, SegmentDetails.of(record))
         return self._records[number]
 

@@ -20,7 +20,8 @@ def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
     server, and the file must have been begun at the same time. Of a backup that does not say when, exactly one series may
     contain the position.
 
-    MySQL without XtraBackup: the data may contain more than the log up to there. The server skips what it has, by GTID.
+    MySQL without XtraBackup: the data may contain more than the log up to there. The server skips what it has, by GTID; a target
+    must be after all that the data may contain.
     """
     if not backup.binlog_file or backup.binlog_position is None:
         return None
@@ -32,7 +33,7 @@ def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
     ]
     if not found or (backup.binlog_created is None and len(found) > 1):
         return None
-    return Start(max(found), str(position))
+    return Start(max(found), str(position), backup.binlog_upper or "")
 
 
 def _contains(contents: Contents, position: Position, created: int | None) -> bool:

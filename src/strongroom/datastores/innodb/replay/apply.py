@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from strongroom.archive import Stretch, list_series, load_head
 from strongroom.artifact import Positions
+from strongroom.datastores.innodb.archive.details import SegmentDetails
 from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.innodb.replay.batches import Batch, BatchWriter, Repeat, Rewriter
 from strongroom.datastores.innodb.replay.events import LogEvents
 from strongroom.datastores.innodb.replay.replica import Replica
 from strongroom.datastores.protocol.logs import Replay, Replayed
 from strongroom.datastores.toolkit.mark import mark_unfinished
-from strongroom.errors import JobError, ServerFailed, StrongroomError, ToolFailed
+from strongroom.errors import ArtifactError, JobError, ServerFailed, StrongroomError, ToolFailed
 
 _LOOK = 0.05
 _OFTEN = 0.005
@@ -68,7 +71,7 @@ class Application:
             number = self._apply_all(writer)
             replica = self._running
             replica.detach()
-            gtids = replica.keep_state(str(writer.state or ""))
+            gtids = replica.keep_state(str(writer.state or ""), list(_read_known(self._replay.stretch)))
             replica.end()
         finally:
             if self._replica is not None:
@@ -154,6 +157,15 @@ class Application:
             raise _explain_doubt("the table of its position is not in InnoDB", error)
         _require_exact(batch, at, error, damaging=self._damaging)
         return applied + 1 if applied < batch.last else 0
+
+
+def _read_known(stretch: Stretch) -> Iterator[str]:
+    """The GTIDs at the end of each series of the log."""
+    for location in list_series(stretch.store, stretch.log):
+        with suppress(ArtifactError):  # of a series that is not applied
+            head = load_head(stretch.store, location)
+            if head.segment is not None:
+                yield SegmentDetails.of(head.segment).gtids
 
 
 def _require_exact(batch: Batch, at: int, error: JobError, *, damaging: bool) -> None:

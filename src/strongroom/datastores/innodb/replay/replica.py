@@ -6,6 +6,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,8 @@ class Replica(ABC):
         """Whether the number of the last transaction is committed together with its changes."""
 
     @abstractmethod
-    def keep_state(self, gtids: str) -> str:
-        """Set the GTIDs that the data has at the end. Returns what was set."""
+    def keep_state(self, gtids: str, known: Sequence[str]) -> str:
+        """Set the GTIDs that the data has at the end. Returns what was set. ``known`` are all that the archive knows."""
 
     @abstractmethod
     def end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from strongroom.datastores.innodb.replay.memory import choose_pool_mb
 from strongroom.datastores.innodb.replay.replica import SERVER_ID, Replica, Words
 from strongroom.datastores.mariadb.binlog.gtids import GtidList
 from strongroom.datastores.mariadb.replay.rewrite import DOMAIN
+from strongroom.datastores.mariadb.replay.state import write_state
 from strongroom.datastores.mariadb.restore import private
 from strongroom.datastores.mariadb.restore.prepare import read_keys
 from strongroom.datastores.mariadb.server import plugins
@@ -56,6 +58,7 @@ class MariaDBReplica(Replica):
         self._sessions = ExitStack()
         self._session: Connection[Cursor] | None = None
         self._positions = GtidList()
+        self._known = GtidList()
 
     def start(self) -> None:
         """See ``Replica``."""
@@ -176,11 +179,12 @@ class MariaDBReplica(Replica):
         )
         return bool(rows) and all(str(engine) == "InnoDB" for (engine,) in rows)
 
-    def keep_state(self, gtids: str) -> str:
-        """Set gtid_slave_pos, from which a server with a binary log continues to number."""
+    def keep_state(self, gtids: str, known: Sequence[str]) -> str:
+        """Set gtid_slave_pos. The GTIDs after it, which the source used, are not used again: see ``state``."""
         state = self._positions.position | GtidList.parse(gtids).position
         text = str(GtidList(gtid for gtid in state.position if gtid.domain != DOMAIN))
         self.query("SET GLOBAL gtid_slave_pos = %s", text)
+        self._known = GtidList(gtid for each in (*known, gtids) for gtid in GtidList.parse(each))
         return text
 
     def end(self) -> None:
@@ -190,6 +194,7 @@ class MariaDBReplica(Replica):
         self._tool.terminate()
         self._tool.check()
         (self._data_dir / "multi-master.info").unlink(missing_ok=True)
+        write_state(self._owner, self._data_dir, self._known)
 
     def abort(self) -> None:
         """See ``Replica``."""

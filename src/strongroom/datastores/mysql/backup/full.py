@@ -73,7 +73,7 @@ class Session(Fed):
         self._server, self._clone, self._facts, self._version = server, clone, facts, version
         self._keys = keys.Keys(server.data_dir)
         self._lower: Positions | None = None
-        self._upper: str | None = None
+        self._upper = Positions()
         self._complete = False
         self._moved = time.monotonic()
         self._why: StrongroomError | None = None
@@ -100,7 +100,7 @@ class Session(Fed):
             tool="strongroom",
             tool_version=strongroom.__version__,
             server_version=self._version,
-            positions=self._lower.model_copy(update={"gtid_upper": self._upper}),
+            positions=self._lower.model_copy(update={"gtid_upper": self._upper.gtid, "binlog_upper": _name_end(self._upper)}),
             data_bytes=self.data_bytes,
             witness=witness,
             warnings=[*([f"{keyring.WARNING}: {keyring.REMEDY}"] if self._keys.masters else []), *warnings],
@@ -140,14 +140,13 @@ class Session(Fed):
         if done != DONE:
             raise ToolFailed("the server ended the copy too early")
         self._clone.end()
-        with connect(self._server) as connection:
-            self._upper = read_executed_gtids(connection)
+        self._upper = read_position(self._server)
         for path, text in _MARKERS.items():
             archive.file(path, text.encode())
         assert self._lower is not None
         donor = self._clone.donor
         self._facts |= {"protocol": donor.protocol, "donor": donor.settings, "plugins": donor.plugins}
-        self._facts |= {"gtid": self._lower.gtid, "gtid_upper": self._upper, "master_keys": sorted(self._keys.masters)}
+        self._facts |= {"gtid": self._lower.gtid, "gtid_upper": self._upper.gtid, "master_keys": sorted(self._keys.masters)}
         archive.end(self._facts)
         self._complete = True
 
@@ -296,6 +295,10 @@ def _open(server: Server, encrypted: bool, held: ExitStack) -> Clone:
                 held.enter_context(stack.pop_all())
                 return clone
         time.sleep(0.2)
+
+
+def _name_end(position: Positions) -> str | None:
+    return f"{position.binlog_file}:{position.binlog_position}" if position.binlog_file else None
 
 
 def read_position(server: Server) -> Positions:

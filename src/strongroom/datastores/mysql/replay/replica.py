@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,11 @@ class MySQLReplica(Replica):
         """See ``Replica``. GTIDs are committed with the changes."""
         return True
 
-    def keep_state(self, gtids: str) -> str:
-        """Set gtid_purged, and with it gtid_executed, to the GTIDs of the source that the data has."""
+    def keep_state(self, gtids: str, known: Sequence[str]) -> str:
+        """Set gtid_purged, and with it gtid_executed, to the GTIDs of the source that the data has.
+
+        The server will have another UUID, so that it repeats none.
+        """
         text = str(self._executed | GtidSet.parse(gtids))
         self.query(self._reset)
         if text:

@@ -52,7 +52,7 @@ def replay(version: Version, data_dir: Path, work_dir: Path, replay: Replay, ser
         reached = _require_arrival(data_dir, last.timeline, timeline, end)
         timelines.announce(data_dir, timeline)
         expect_arrival(data_dir, format_lsn(reached), timeline)
-        if server is not None and not server.is_adopted and way_in.is_needed(replay.profile):
+        if server is not None and not server.is_adopted:  # the log may have renamed the superuser
             way_in.admit(version, data_dir, work_dir, replay.profile)
     positions = Positions(wal_stop=format_lsn(reached), timeline=timeline, system_identifier=str(system))
     return Replayed(transactions=None, positions=positions, settings=_find_settings(data_dir, replay.profile))
