@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from strongroom.archive import Activity, Event, LogLocation, SegmentIndex
 from strongroom.catalog import Backup, Instance, Job
-from strongroom.errors import ArtifactCorrupt, ConfigurationError
+from strongroom.errors import ArtifactCorrupt, ConfigurationError, Unsupported
 from strongroom.flows.kinds.restore import order_restore
 from strongroom.flows.recovery import past
 from strongroom.flows.recovery.decision import take_older_base
@@ -340,6 +340,17 @@ def test_drops_and_deletions_are_found_in_the_log(orders: Orders, monkeypatch: p
     monkeypatch.setattr(past.datastores, "get", lambda _: nameless)
     refused = told(orders.site.ask("GET", "/instances/orders/log-events", table="items"), 400, "badRequest")
     assert "has no names of tables" in refused["message"]
+
+
+def test_a_restore_point_is_written_into_the_log_of_the_server(site: Site) -> None:
+    site.instance("orders")
+    path, body = "/instances/orders/restore-points", {"restore_point": {"name": "before-release"}}
+    reply = site.ask("POST", path, body)
+    assert reply.status_code == 200 and reply.json() == {"restore_point": {"name": "before-release", "position": "0/5A28"}}
+    told(site.ask("POST", path, {"restore_point": {}}), 400, "badRequest")
+    site.agent.broken = Unsupported("MariaDB has no restore points")
+    told(site.ask("POST", path, body), 501, "notImplemented")
+    assert site.agent.points == ["before-release"]
 
 
 def test_a_deleted_instance_is_restored_by_its_id(day: Orders) -> None:
