@@ -165,12 +165,8 @@ def begun(log: Log, place: Path) -> Iterator[Source]:
     yield Source(log, place, note(log))
 
 
-def kill_servers() -> int:
-    """Kill the database servers that this process has started; how many there were."""
-    killed = 0
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if Path(f"/proc/{pid}/comm").read_text().strip() in ("mariadbd", "mysqld"):
-                os.kill(int(pid), signal.SIGKILL)
-                killed += 1
-    return killed
+def kill_servers() -> None:
+    """Kill the database servers that the main thread of this process has started."""
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        if Path(f"/proc/{pid}/comm").read_text().strip() in ("mariadbd", "mysqld"):
+            os.kill(int(pid), signal.SIGKILL)
