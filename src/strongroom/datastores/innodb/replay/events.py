@@ -80,6 +80,7 @@ class LogEvents:
             if found.last.precedes(begin):
                 reached = found.last
                 self.skipped += segment.raw
+                self.gtids = found.details.gtids
                 continue
             offset = found.details.begin
             if scanner is None:
