@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.agent import Agent
+from strongroom.agent.checks import check_server
 from strongroom.agent.swap.swap import beside
 from strongroom.datastores import DatabaseSpec, UserSpec, get
 from strongroom.errors import Busy, ConfigurationError, Conflict, NotFound, ServerFailed, VersionMismatch
@@ -309,6 +310,8 @@ def test_adopted(agents: AgentMaker, place: Path) -> None:
     assert (base / "data").is_dir()
     adopted = adopted.model_copy(update={"start_command": [], "stop_command": []})
     agent.servers.define("b", adopted)
+    missing = next(check_server(agent.servers.server("b")))
+    assert (missing.level, "no command to start or to stop it" in missing.message) == ("warning", True)
     with pytest.raises(ConfigurationError, match="has no start command"):
         agent.jobs.put("k", JobRequest(server="b", job=InitializeJob()))
     theirs.start()

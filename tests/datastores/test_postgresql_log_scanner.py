@@ -18,7 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.archive import SegmentWriter, Stretch, Target, begin_series, find_window, load_log
+from strongroom.archive import (
+    Piece,
+    SegmentWriter,
+    Stretch,
+    Target,
+    begin_series,
+    find_window,
+    load_log,
+    remove_trimmed,
+    trim_log,
+)
 from strongroom.datastores.postgresql.archive.continuation import SeriesDetails
 from strongroom.datastores.postgresql.archive.records import RecordDamaged, RestorePoint, TransactionEnd, parse_record
 from strongroom.datastores.postgresql.archive.scanner import WalScanner, find_record_end
@@ -182,6 +192,15 @@ def test_a_transaction_over_which_the_archive_began_again_is_found(wal: Wal, pla
     cut = find_cut(Target.parse(before), Stretch(store, LOG, interval.pieces))
     assert cut.next is not None
     assert (cut.next.name, cut.next.end) == (str(commit.transaction), lsn.format_lsn(commit.end))
+    # The segments before it are not needed any more.
+    first = (border - wal.start) // SIZE
+    (piece,) = interval.pieces
+    rest = Stretch(store, LOG, [Piece(0, first, piece.stop, lsn.format_lsn(border), piece.end)])
+    targets = [Target.parse(text) for text in ("latest", f"lsn:{lsn.format_lsn(commit.end)}")]
+    cuts = [find_cut(target, rest) for target in targets]
+    trim_log(store, LOG, 0, first, at=0)
+    remove_trimmed(store, LOG)
+    assert [find_cut(target, rest).position for target in targets] == [each.position for each in cuts]
 
 
 def test_a_scan_may_begin_at_any_page(wal: Wal) -> None:

@@ -51,6 +51,7 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     database.create(service, "orders", 300)
     service.cli("policy", "attach", "gold", "orders")
     wait_for(lambda: [b for b in service.get("/backups")["backups"] if b["status"] == "COMPLETED"])
+    second = service.backup("orders", "second")
     database.execute(service, "orders", "UPDATE customers SET note = 'after the backup' WHERE id % 3 = 0")
     before, moment = database.sums(service, "orders"), pause()
     has_points = database.datastore == "postgresql"
@@ -70,8 +71,15 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     with pytest.raises(Refused) as refused:
         service.get("/instances/orders/recovery-plan", target="2001-01-01T00:00:00Z")
     assert refused.value.status == 409
-    service.cli(*target, "--name", "look")
+    # Its newest base proves to be damaged, so the one before it is restored, with more log.
+    assert (plan["restore"]["backup"]["name"], plan["other_bases"]) == ("second", 1)
+    (path,) = (service.data_dir / "store" / "database_backups" / second["id"]).glob("*00000000")
+    good = path.read_bytes()
+    path.write_bytes(good[::-1])
+    restored = service.cli(*target, "--name", "look")
+    assert "backup second" in restored.stderr and "cannot be used" in restored.stderr
     assert database.sums(service, "look") == before
+    path.write_bytes(good)
     (job,) = [job for job in service.get("/jobs", kind="create")["jobs"] if job["instance_name"] == "look"]
     assert job["output"]["cut"]["position"] == plan["position"] and job["output"]["target"] == moment.isoformat()
 

@@ -222,7 +222,7 @@ def test_a_duty_that_is_not_wanted_is_removed_as_soon_as_its_server_answers(worl
     detach_policy(world.site, "p", "gold", ["orders"])
     world.host.refusal = ServerFailed("the server does not answer")
     assert world.follow() is not None
-    assert not world.row.released
+    assert (world.row.released, world.row.trouble) == (False, "the server does not answer")
     assert not world.incidents
     world.host.refusal = None
     world.follow()

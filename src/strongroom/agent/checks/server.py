@@ -39,6 +39,13 @@ def check_server(server: Server) -> Iterator[Check]:
     """What stops or limits backups and restores of a server: what it lacks, and what its profile says. Never raises."""
     name, seen = f"server {server.name or server.id}", set()
     datastore = datastores.get(server.datastore)
+    if server.is_adopted and not (server.start_command and server.stop_command):
+        yield Check(
+            name=name,
+            level="warning",
+            message="there is no command to start or to stop it: it cannot be restored in place",
+            remedy="Adopt it again with --start-command and --stop-command.",
+        )
     try:
         for finding in datastore.servers.examine(server) if server.is_adopted else ():
             seen.add(finding.message)

@@ -107,7 +107,9 @@ def _note_removal(session: Session, row: LogArchive, answer: Answer) -> None:
         row.trouble = row.trouble_remedy = ""
         row.trouble_since = None
     elif (error := answer.refused.get(duty_id) or answer.error) is not None:
-        log.info("the duty of a log archive cannot be removed yet", instance=row.instance_id, reason=error.message)
+        if row.trouble != error.message:  # a server may be stopped for months
+            log.info("the duty of a log archive cannot be removed yet", instance=row.instance_id, reason=error.message)
+        row.trouble = error.message
     for condition in (LOSS, FAILED, GAP):
         close_incident(session, row.database_id, condition)
 

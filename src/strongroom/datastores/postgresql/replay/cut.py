@@ -184,8 +184,7 @@ def _list_after(pieces: Sequence[WalPiece], position: int) -> Iterator[Transacti
 
 def _list_commits(piece: WalPiece, number: int) -> list[TransactionEnd]:
     """The commits that end in a segment of the piece."""
-    segment = piece.segment(number)
-    if not segment.transactions and number and piece.segment(number - 1).writer == segment.writer:
+    if not piece.segment(number).transactions and piece.is_complete(number):
         return []
     records = piece.scan(number)[0]
     return [each for each in records if isinstance(each, TransactionEnd) and each.commits and piece.low < each.end <= piece.high]

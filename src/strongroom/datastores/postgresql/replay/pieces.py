@@ -73,6 +73,13 @@ class WalPiece:
             yield segment, segment.number == 0 or segment.writer == writer
             writer = segment.writer
 
+    def is_complete(self, number: int) -> bool:
+        """The same for one segment. It may be the first that is left."""
+        try:
+            return number == 0 or self.segment(number - 1).writer == self.segment(number).writer
+        except ArtifactError:
+            return False
+
     def segment(self, number: int) -> LogSegment:
         """The record of one segment, which may be before the piece. Raises ArtifactMissing, ArtifactCorrupt, StorageError."""
         if self._known is not None and number in self._known.segments:

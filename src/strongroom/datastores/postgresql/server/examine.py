@@ -34,14 +34,6 @@ def examine(server: Server) -> Iterator[Finding]:
         )
         return
     findings += _replication(server)
-    if not (server.start_command and server.stop_command):
-        findings.append(
-            Finding(
-                level="warning",
-                message="there is no command to start or to stop it: it cannot be restored in place",
-                remedy="Adopt it again with --start-command and --stop-command.",
-            )
-        )
     yield from findings
     if all(finding.level != "error" for finding in findings):
         yield Finding(level="ok", message=f"{describe_server(server)} can be backed up")
