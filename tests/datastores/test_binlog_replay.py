@@ -270,6 +270,22 @@ def test_positions_that_do_not_fit(source: Source, stretch: Stretch) -> None:
         write_batches(source, stretch, end, Position(begin.file, begin.offset + 1))
 
 
+def test_a_backup_after_a_transaction_of_several_segments(source: Source, stretch: Stretch) -> None:
+    """The segment of the backup begins within a transaction, which the data has."""
+    transactions = Archived(stretch.store).transactions(source.log)
+    ends = [Position.parse(each.end) for each in transactions]
+    at = next(n for n, each in enumerate(transactions) if ends[n].offset - Position.parse(each.begin).offset > LARGE // 2)
+    segments = [segment for _, segment in stretch.segments()]
+    number = next(n for n, each in enumerate(segments) if ends[at].precedes(Position.parse(each.end)))
+    assert Position.parse(transactions[at].begin).precedes(Position.parse(segments[number - 1].end))
+    rest = replace(stretch, pieces=(replace(stretch.pieces[0], first=number, begin=segments[number].begin),))
+    end = source.moments["plain"].position
+    (batches, last) = write_batches(source, rest, end, ends[at]), ends.index(end)
+    assert sum(len(batch.offsets) for batch in batches) == last - at
+    with pytest.raises(LogCorrupt, match="within the transaction"):
+        write_batches(source, rest, end, Position(ends[at].file, ends[at].offset - 31))
+
+
 def test_a_moment_at_which_the_data_is_already(source: Source, stretch: Stretch) -> None:
     """Nothing is applied, and the GTIDs are known: also at the end of a segment."""
     segments = [segment for _, segment in stretch.segments()]
