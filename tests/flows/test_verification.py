@@ -262,6 +262,11 @@ def test_rebuild_during_an_outage_reports_no_backup_as_broken(site: Site, monkey
                 raise StorageError("the store does not answer")
             return super().list(prefix)
 
+        def folders(self, prefix: str = "") -> Any:
+            if Failing.away > 1:
+                raise StorageError("the store does not answer")
+            return super().folders(prefix)
+
     site.control.stores.default = Failing(site.store)
     job = request_rebuild(site.control, "p")
     with pytest.raises(StorageError, match="does not answer"):
