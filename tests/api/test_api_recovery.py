@@ -224,10 +224,14 @@ def test_the_job_of_a_restore_knows_its_log_by_positions(day: Orders) -> None:
     assert output["target"].startswith("1970-01-01T00:01:15") and output["cut"]["position"] == "70"
 
 
-def test_a_backup_that_ends_at_the_target_needs_no_log(day: Orders) -> None:
+def test_a_backup_that_ends_at_the_target_is_cut_there(day: Orders) -> None:
+    """Its data may contain later transactions, so it is never served without the proof of a replay."""
     day.add_backup("exact", 70)
     job = day.restore(moment(70))
-    assert day.order(job).replay is None and job.backup_id == day.site.get("/backups/exact")["backup"]["id"]
+    assert job.backup_id == day.site.get("/backups/exact")["backup"]["id"]
+    replay = day.replay(job)
+    assert (replay.start.position, replay.end) == ("70", "70")
+    assert [(piece.begin, piece.end, piece.first == piece.stop) for piece in replay.pieces] == [("70", "70", True)]
 
 
 def test_a_restore_in_place_takes_the_past_of_the_same_instance(day: Orders) -> None:

@@ -358,9 +358,12 @@ def test_transactions_that_the_data_has_are_skipped(source: Source, stretch: Str
 
 
 def test_data_that_is_rolled_forward_again(source: Source, stretch: Stretch) -> None:
-    """The second part of the log begins with the segment of the first moment, in the middle of a file."""
+    """By nothing, as of a backup that ends at the target; and by a part that begins in the middle of a file."""
     first, second = source.moments["plain"], source.moments["definitions"]
-    other, _ = source.replay(stretch, first.position, "first")
+    other, once = source.replay(stretch, first.position, "first")
+    nothing = replace(stretch, pieces=(replace(stretch.pieces[0], first=0, stop=0, begin=str(first.position)),))
+    _, done = source.replay(nothing, first.position, "nothing", data=other, start=first.position, restored=once.positions)
+    assert (done.transactions, done.positions.gtid) == (0, once.positions.gtid)
     segments = [segment for _, segment in stretch.segments()]
     number = next(at for at, each in enumerate(segments) if first.position.precedes(Position.parse(each.end)))
     assert SegmentDetails.of(segments[number]).begin > 0

@@ -94,3 +94,11 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     old = service.get("/instances/orders/window")["window"]["intervals"][0]["end"]
     service.cli("restore", "--instance", "orders", "--to", old, "--name", "late")
     assert database.sums(service, "late") == after
+
+    # The data remembers positions of the old log, which must not count in the new one.
+    service.backup("orders", "again")
+    database.execute(service, "orders", "UPDATE customers SET note = 'after the restore'")
+    again = database.sums(service, "orders")
+    wait_until_covered(service, pause())
+    service.cli("restore", "--instance", "orders", "--to", "latest", "--name", "newest")
+    assert database.sums(service, "newest") == again

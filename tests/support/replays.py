@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.archive import Stretch
+from strongroom.artifact import Positions
 from strongroom.datastores import get
 from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.protocol.logs import Replay, Replayed, Start
@@ -126,6 +127,7 @@ class Source:
         *,
         data: MariaDBServer | None = None,
         start: Position | None = None,
+        restored: Positions | None = None,
         on_progress: Callable[[int, int | None], None] = lambda *_: None,
     ) -> tuple[MariaDBServer, Replayed]:
         """A server on data to which the log was applied, not started. As the user of the server.
@@ -135,7 +137,7 @@ class Source:
         subprocess.run(["chmod", "-R", "a+rX", self.place / "store"], check=True)
         other = data or self.copy_data(name)
         begin = Start(stretch.pieces[0].series, str(start or self.begin.position))
-        replay = Replay(stretch, begin, str(end), on_progress)
+        replay = Replay(stretch, begin, str(end), on_progress, restored=restored or Positions())
         work_dir = scratch(self.place, f"work-{name}")
         done = run_as(other.server.user, apply, other, work_dir, replay)
         assert {path.name for path in work_dir.iterdir()} <= LEFT

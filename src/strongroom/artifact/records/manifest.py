@@ -43,7 +43,9 @@ class Positions(Part):
     gtid: str | None = Field(None, description="MySQL: all of these are in the backup; the next incremental begins after them.")
     gtid_upper: str | None = Field(None, description="MySQL, a full: others than these are not in it.")
     binlog_upper: str | None = Field(
-        None, max_length=600, description="MySQL, a full: what is in the binary log after this (FILE:OFFSET) is not in it."
+        None,
+        max_length=600,
+        description="MariaDB; MySQL, a full: what is in the binary log after this (FILE:OFFSET) is not in it.",
     )
     gtid_from: str | None = Field(None, description="MySQL, an incremental: `gtid` of its parent.")
     binlog_from: str | None = Field(None, description="MySQL, an incremental without GTIDs: the log in which its parent ends.")

@@ -15,6 +15,7 @@ from pymysql.cursors import Cursor
 from strongroom.artifact import Positions
 from strongroom.datastores.innodb import options, witness
 from strongroom.datastores.innodb.binlog.files import read_created
+from strongroom.datastores.innodb.binlog.pieces import Position
 from strongroom.datastores.innodb.checkpoints import Checkpoints, read_checkpoints, read_positions
 from strongroom.datastores.innodb.connection import connect, describe_server, find_account, query
 from strongroom.datastores.innodb.paths import find_socket
@@ -113,6 +114,8 @@ class Session(Piped, ABC):
                 found: dict[str, str | int | None] = {"server_uuid": self._find_identity(connection)}
                 if positions.binlog_file is not None:
                     found["binlog_created"] = read_created(connection, positions.binlog_file)
+                    with suppress(pymysql.MySQLError):  # an account may have no right to it
+                        found["binlog_upper"] = _find_end(connection)
         except (StrongroomError, pymysql.MySQLError):  # the backup is complete without it
             return positions
         return positions.model_copy(update=found)
@@ -143,6 +146,12 @@ class Session(Piped, ABC):
         self._end_watch()
         self._close()
         self._tool.abort()
+
+
+def _find_end(connection: Connection[Cursor]) -> str | None:
+    """The end of the binary log."""
+    files = query(connection, "SHOW BINARY LOGS")
+    return str(Position(str(files[-1][0]), int(files[-1][1]))) if files else None
 
 
 def require_parent_lsn(request: BackupRequest) -> None:

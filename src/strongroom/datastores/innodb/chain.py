@@ -199,14 +199,19 @@ def _mismatch(number: int, what: str) -> ArtifactCorrupt:
 def _correct(said: Positions, target: Path) -> Positions:
     """The positions, with that of InnoDB in the binary log if it is later: the data contains everything up to there.
 
-    It may be earlier: what is not in InnoDB, and definitions of tables, do not count there.
+    It may be earlier: what is not in InnoDB, and definitions of tables, do not count there. It may also be one of another log: of
+    a server that was restored or reset, InnoDB remembers positions of the log that it had before. What is later than the end of
+    the log after the backup is such a position.
     """
     name, _, offset = (read_side_file(target, "binlog_pos_innodb") or "").strip().partition("\t")
     if not said.binlog_file or said.binlog_position is None or not offset.isdigit():
         return said
     file = name.rpartition("/")[2]
     try:
-        if Position(file, int(offset)).precedes(Position(said.binlog_file, said.binlog_position)):
+        found = Position(file, int(offset))
+        if found.precedes(Position(said.binlog_file, said.binlog_position)):
+            return said
+        if said.binlog_upper and not found.precedes(Position.parse(said.binlog_upper)):
             return said
     except ValueError:
         return said

@@ -51,8 +51,8 @@ def precedes(first: str, second: str) -> bool:
 
 
 def find_start(backup: Positions, log: Sequence[Contents]) -> Start | None:
-    """See ``Logs.find_start``."""
-    return start.find_start(backup, log)
+    """See ``Logs.find_start``. How much later the data is, if at all, is known when it is prepared."""
+    return start.find_start(backup.model_copy(update={"binlog_upper": None}), log)
 
 
 def find_cut(target: Target, stretch: Stretch) -> Cut:

@@ -61,8 +61,7 @@ def decide(past: Past, choice: Choice) -> Recovery:
 
 
 def _decide_base(past: Past, choice: Choice, base: Base) -> RecoveryBase:
-    exact = base.start.position == choice.cut.position
-    pieces = () if exact else past.pieces(choice.part, base.start, choice.cut)
+    pieces = past.pieces(choice.part, base.start, choice.cut)
     segments = [segment for piece in pieces for segment in past.segments(piece)]
     return RecoveryBase(
         backup=base.backup.id,

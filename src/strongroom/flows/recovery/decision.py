@@ -29,7 +29,10 @@ class RecoveryBase(_Part):
     backup: str
     name: str
     start: Start
-    pieces: tuple[Piece, ...] = Field(description="Empty if the backup ends exactly at the target.")
+    pieces: tuple[Piece, ...] = Field(
+        min_length=1,
+        description="Also if the backup ends at the target: only a replay ends there, since its data may be a little later.",
+    )
     raw_size: int
     stored_size: int
     segments: int
@@ -58,13 +61,11 @@ def dump_recovery(recovery: Recovery) -> dict[str, Any]:
 
 
 def make_replay(job: Job, storage: StorageSpec) -> LogReplay | None:
-    """What the worker applies to the backup of the job; None if nothing."""
+    """What the worker applies to the backup of the job; None if it restores a backup, or nothing."""
     recovery = recovery_of(job)
     if recovery is None:
         return None
     base = _base_of(recovery, job)
-    if not base.pieces:
-        return None
     return LogReplay(
         storage=storage,
         log=recovery.log,

@@ -71,7 +71,8 @@ class Application:
             number = self._apply_all(writer)
             replica = self._running
             replica.detach()
-            gtids = replica.keep_state(str(writer.state or ""), list(_read_known(self._replay.stretch)))
+            state = str(writer.state or "") or self._replay.restored.gtid or ""  # a backup at the target may need no event
+            gtids = replica.keep_state(state, list(_read_known(self._replay.stretch)))
             replica.end()
         finally:
             if self._replica is not None:
