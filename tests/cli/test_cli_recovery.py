@@ -103,6 +103,8 @@ def test_the_window_shows_intervals_gaps_and_how_much_log_there_is(run: Run, ord
         "150 segments (4.0 MiB, 1.0 MiB in the store)" in shown.stderr and "Covered until 2026-11-29 13:00:04 UTC" in shown.stderr
     )
     assert json.loads(run("window", "orders", "--format", "json").stdout) == WINDOW
+    orders.on("GET", "/instances/orders/window", (200, {"window": {**WINDOW, "segments": 1}}))
+    assert "Log of orders: 1 segment (4.0 MiB" in run("window", "orders").stderr
     orders.on("GET", "/instances/orders/window", (200, {"window": {**WINDOW, "intervals": [], "gaps": []}}))
     assert "No moment can be restored" in run("window", "orders").stderr
 
