@@ -65,7 +65,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_age(value: str | None, now: datetime) -> str:
-    """How long ago a time of the API was: ``40 s ago``, ``12 min ago``, ``3 h ago``, ``5 days ago``. Of a future time, the time."""
+    """How long ago a time of the API was: ``40 s ago``, ``12 min ago``, ``3 h ago``, ``5 days ago``; a future time in UTC."""
     if not value:
         return ""
     seconds = (now - parse_moment(value)).total_seconds()
