@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
-from strongroom.archive import LogLocation
+from strongroom.archive import Activity, Event, LogLocation, SegmentIndex
 from strongroom.catalog import Backup, Instance, Job
-from strongroom.errors import ArtifactCorrupt, ConfigurationError
+from strongroom.errors import ArtifactCorrupt, ConfigurationError, Unsupported
 from strongroom.flows.kinds.restore import order_restore
 from strongroom.flows.recovery import past
 from strongroom.flows.recovery.decision import take_older_base
@@ -303,6 +303,54 @@ def test_a_series_that_continues_another_one_is_applied_with_it(day: Orders) -> 
     assert (plan["position"], plan["restore"]["backup"]["name"]) == ("123", "inc")
     replay = day.replay(day.restore("latest"))
     assert [(piece.series, piece.first, piece.stop, piece.end) for piece in replay.pieces] == [(0, 5, 10, "93"), (1, 0, 3, "123")]
+
+
+def test_drops_and_deletions_are_found_in_the_log(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(kind: str, at: int, text: str, *tables: str) -> Event:
+        return Event(kind=kind, begin=str(at), end=str(at + 1), time=at * 10**6, text=text, objects=tables)
+
+    index = SegmentIndex(
+        events=(
+            event("drop", 3, "DROP TABLE items", "shop.items"),
+            event("ddl", 4, "CREATE USER a IDENTIFIED BY 'secret'"),
+            event("restore-point", 5, "strongroom 0123"),
+            event("restore-point", 6, "before-release"),
+            event("drop", 7, "DROP TABLE other", "shop.other"),
+        ),
+        activity=(Activity(table="shop.items", kind="delete", bytes=77), Activity(table="shop.items", kind="insert", bytes=5)),
+    )
+    head = begin(orders.store, 0, log=orders.log)
+    append(orders.store, head, [b"x" * 10], index=index)
+
+    def find(**query: Any) -> list[tuple[str, str | None]]:
+        found = orders.site.get("/instances/orders/log-events", **query)["events"]
+        return [(each["kind"], each["time"] and each["time"][17:19]) for each in found]
+
+    assert find() == [("drop", "07"), ("restore-point", "06"), ("drop", "03"), ("delete", "10")]
+    assert find(kind="drop", table="items") == [("drop", "03")]
+    assert find(kind="delete", table="shop.items") == [("delete", "10")]
+    assert find(kind=["drop", "restore-point"], since=moment(6)) == [("drop", "07"), ("restore-point", "06")]
+    assert find(limit=1) == [("drop", "07")]
+    (drop,) = orders.site.get("/instances/orders/log-events", kind="drop", table="items")["events"]
+    assert (drop["before"], drop["begin"], drop["text"]) == ("1970-01-01T00:00:02.999999Z", "3", "DROP TABLE items")
+    told(orders.site.ask("GET", "/instances/orders/log-events", kind="ddl"), 400, "badRequest")
+    nameless = replace(
+        get_datastore("mariadb"), capabilities=replace(get_datastore("mariadb").capabilities, log_names_tables=False)
+    )
+    monkeypatch.setattr(past.datastores, "get", lambda _: nameless)
+    refused = told(orders.site.ask("GET", "/instances/orders/log-events", table="items"), 400, "badRequest")
+    assert "has no names of tables" in refused["message"]
+
+
+def test_a_restore_point_is_written_into_the_log_of_the_server(site: Site) -> None:
+    site.instance("orders")
+    path, body = "/instances/orders/restore-points", {"restore_point": {"name": "before-release"}}
+    reply = site.ask("POST", path, body)
+    assert reply.status_code == 200 and reply.json() == {"restore_point": {"name": "before-release", "position": "0/5A28"}}
+    told(site.ask("POST", path, {"restore_point": {}}), 400, "badRequest")
+    site.agent.broken = Unsupported("MariaDB has no restore points")
+    told(site.ask("POST", path, body), 501, "notImplemented")
+    assert site.agent.points == ["before-release"]
 
 
 def test_a_deleted_instance_is_restored_by_its_id(day: Orders) -> None:

@@ -233,12 +233,16 @@ def test_tables_without_transactions_are_not_guessed(source: Source, stretch: St
         source.replay(stretch, source.moments["all"].position, "guess", on_progress=on_progress)
 
 
-def write_batches(source: Source, stretch: Stretch, end: Position, start: Position | None = None) -> list[Batch]:
-    """What would be applied."""
+def open_writer(source: Source, stretch: Stretch, end: Position, start: Position | None = None) -> BatchWriter:
     rewriter = MariaDBRewriter() if source.log.kind == "mariadb" else MySQLRewriter()
     folder = Path(tempfile.mkdtemp(dir=source.place))
     begin = Start(stretch.pieces[0].series, str(start or source.begin.position))
-    return list(BatchWriter(LogEvents(stretch, begin, str(end)), rewriter, folder).write())
+    return BatchWriter(LogEvents(stretch, begin, str(end)), rewriter, folder)
+
+
+def write_batches(source: Source, stretch: Stretch, end: Position, start: Position | None = None) -> list[Batch]:
+    """What would be applied."""
+    return list(open_writer(source, stretch, end, start).write())
 
 
 def test_damaged_segments(source: Source, stretch: Stretch) -> None:
@@ -264,6 +268,32 @@ def test_positions_that_do_not_fit(source: Source, stretch: Stretch) -> None:
     begin, end = source.begin.position, source.moments["plain"].position
     with pytest.raises(LogCorrupt, match="within the transaction"):
         write_batches(source, stretch, end, Position(begin.file, begin.offset + 1))
+
+
+def test_a_backup_after_a_transaction_of_several_segments(source: Source, stretch: Stretch) -> None:
+    """The segment of the backup begins within a transaction, which the data has."""
+    transactions = Archived(stretch.store).transactions(source.log)
+    ends = [Position.parse(each.end) for each in transactions]
+    at = next(n for n, each in enumerate(transactions) if ends[n].offset - Position.parse(each.begin).offset > LARGE // 2)
+    segments = [segment for _, segment in stretch.segments()]
+    number = next(n for n, each in enumerate(segments) if ends[at].precedes(Position.parse(each.end)))
+    assert Position.parse(transactions[at].begin).precedes(Position.parse(segments[number - 1].end))
+    rest = replace(stretch, pieces=(replace(stretch.pieces[0], first=number, begin=segments[number].begin),))
+    end = source.moments["plain"].position
+    (batches, last) = write_batches(source, rest, end, ends[at]), ends.index(end)
+    assert sum(len(batch.offsets) for batch in batches) == last - at
+    with pytest.raises(LogCorrupt, match="within the transaction"):
+        write_batches(source, rest, end, Position(ends[at].file, ends[at].offset - 31))
+
+
+def test_a_moment_at_which_the_data_is_already(source: Source, stretch: Stretch) -> None:
+    """Nothing is applied, and the GTIDs are known: also at the end of a segment."""
+    segments = [segment for _, segment in stretch.segments()]
+    for position in (source.begin.position, source.moments["plain"].position, Position.parse(segments[-1].end)):
+        writer = open_writer(source, stretch, position, position)
+        assert list(writer.write()) == []
+        assert writer.state is not None
+    assert str(writer.state) == SegmentDetails.of(segments[-1]).gtids
 
 
 def test_relay_logs_begin_with_a_rotate_event(source: Source, stretch: Stretch) -> None:

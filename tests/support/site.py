@@ -34,6 +34,7 @@ class AgentDouble:
         self.databases_: dict[str, DatabaseSpec] = {}
         self.users_: dict[tuple[str, str], UserSpec] = {}
         self.root_password: str | None = None
+        self.points: list[str] = []
         self.broken: StrongroomError | None = None
 
     async def __aenter__(self) -> AgentDouble:
@@ -103,6 +104,11 @@ class AgentDouble:
         if self.root_password is None:
             raise NotFound("root is not enabled")
         self.root_password = None
+
+    async def create_restore_point(self, server: str, name: str) -> str:
+        self._answer()
+        self.points.append(name)
+        return "0/5A28"
 
     async def grant(self, server: str, name: str, host: str, databases: Sequence[str]) -> None:
         user = self.users_[name, host]

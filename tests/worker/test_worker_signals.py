@@ -48,15 +48,23 @@ def run(script: str) -> subprocess.Popen[str]:
         [sys.executable, "-P", "-c", START + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n", process.communicate(timeout=30)
+    assert process.stdout.readline() == "ready\n", finish(process)
     return process
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Its output, once it has ended. It is killed if it does not."""
+    try:
+        return process.communicate(timeout=30)
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_ends_the_main_thread(place: str) -> None:
     process = run(PLACES[place])
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, said = finish(process)
     assert said.rstrip().endswith("Interrupted")
 
 
@@ -69,7 +77,7 @@ threading.Timer(0.5, take).start()
 ready()
 threading.Lock().acquire() and threading.Event().wait()
 """)
-    _, said = process.communicate(timeout=30)
+    _, said = finish(process)
     assert said.rstrip().endswith("Interrupted")
 
 
@@ -90,7 +98,7 @@ finally:
     began = time.monotonic()
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    out, said = process.communicate(timeout=30)
+    out, said = finish(process)
     assert (out, time.monotonic() - began > 1.9) == ("removed\n", True)
     assert said.rstrip().endswith("Interrupted")
 
@@ -109,5 +117,5 @@ finally:
     print(thread.ends(30), flush=True)
 """)
     process.send_signal(signal.SIGINT)
-    out, said = process.communicate(timeout=60)
+    out, said = finish(process)
     assert out == "False\nTrue\n", said

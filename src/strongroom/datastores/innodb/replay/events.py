@@ -80,7 +80,9 @@ class LogEvents:
             if found.last.precedes(begin):
                 reached = found.last
                 self.skipped += segment.raw
+                self.gtids = found.details.gtids
                 continue
+            self.begins = begin.offset if found.details.file == begin.file else 0
             offset = found.details.begin
             if scanner is None:
                 _require_within(begin, found, reached)
@@ -90,7 +92,6 @@ class LogEvents:
                 scanner = Scanner(found.details.file)
             elif found.first != reached:
                 raise ArtifactCorrupt(f"log segment {segment.number} does not follow {reached}", remedy=_REMEDY)
-            self.begins = begin.offset if found.details.file == begin.file else 0
             stop = end.offset if found.details.file == end.file else _NOWHERE
             for piece in scanner.feed(reader.read(segment)[max(0, offset - found.details.begin) :]):
                 if isinstance(piece, Piece) and piece.start.offset >= stop:
