@@ -20,7 +20,7 @@ from strongroom.api.instances.views import STATES
 from strongroom.cli.commands import instance
 from strongroom.cli.connection.completion import complete_names
 from strongroom.cli.filters import parse_time
-from strongroom.cli.output.values import format_age
+from strongroom.cli.output.values import format_age, format_count
 from strongroom.errors import InvalidRequest
 from strongroom.flows.kinds.lifecycle import TASK
 from support.canned import BACKUP, DONE, INSTANCE, Canned, Running
@@ -247,3 +247,12 @@ def test_completion_never_asks_for_a_password(running: Running, monkeypatch: pyt
 )
 def test_ages(seconds: int, text: str) -> None:
     assert format_age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
+
+
+def test_a_time_in_the_future_is_shown_with_its_zone() -> None:
+    later = NOW + timedelta(hours=5)
+    assert format_age(later.isoformat(), NOW) == f"{later:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def test_one_thing_has_no_plural() -> None:
+    assert [format_count(count, "segment") for count in (0, 1, 2)] == ["0 segments", "1 segment", "2 segments"]

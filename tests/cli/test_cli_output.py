@@ -20,7 +20,7 @@ def test_a_list_as_a_table(run: Run, canned: Canned) -> None:
     canned.on("GET", "/backups", (200, {"backups": [BACKUP]}))
     heading, _, row = run("backup", "list").stdout.splitlines()
     assert " ".join(heading.split()) == (
-        "Name Instance Kind Status Data Stored Ratio Time Verified Protected Held Expires Parent Created (UTC) ID"
+        "Name Instance Kind Status Data Stored Ratio Time Verified Protected Held Expires (UTC) Parent Created (UTC) ID"
     )
     numbers = "310.0 MiB 100.0 MiB 3.0x 3.2 s tables 2026-11-21 08:00:00 no 2026-11-21 07:00:00"
     assert " ".join(row.split()) == f"monday mysql1 full COMPLETED {numbers} {BACKUP['id']}"

@@ -11,7 +11,7 @@ import typer
 from strongroom.cli.names import Noun
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import warn
-from strongroom.cli.output.values import format_age, format_moment, format_size
+from strongroom.cli.output.values import format_age, format_count, format_moment, format_size, format_utc
 from strongroom.cli.session import Session, confirm
 from strongroom.errors import Conflict
 
@@ -56,7 +56,7 @@ PLAN = [
     Column("Data", "bytes", format_size),
     Column("Previous data", "old_bytes", format_size),
     Column("Backups", "backups", _format_names),
-    Column("Removed after", "sweep_at", format_moment),
+    Column("Removed after", "sweep_at", format_utc),
     Column("Cancels", "jobs", _format_jobs),
     Column("Final backup first", "final_backup"),
     Column("Remaining backups", "kept"),
@@ -92,7 +92,7 @@ def describe_plan(plan: Mapping[str, Any]) -> list[str]:
     """The plan in sentences, for confirmation."""
     name = f"{plan['noun']} {plan['name']} ({plan['id'][:8]})"
     if plan["noun"] == "backup":
-        lines = [f"This deletes {len(plan['backups'])} backups, {format_size(plan['bytes'])} in the store:"]
+        lines = [f"This deletes {format_count(len(plan['backups']), 'backup')}, {format_size(plan['bytes'])} in the store:"]
         if len(plan["backups"]) == 1:
             lines = [f"This deletes {name}, {format_size(plan['bytes'])} in the store:"]
         lines += [f"  {line}" for line in _format_names(plan["backups"][:NAMED]).splitlines()]

@@ -14,7 +14,7 @@ from strongroom.cli.filters import Filters, Limit, Sort, require_known
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import format_moment, format_size
+from strongroom.cli.output.values import format_size, format_utc
 from strongroom.cli.session import AllProjects, Session, Wait, Yes, command, confirm
 from strongroom.errors import InvalidRequest
 
@@ -43,7 +43,7 @@ Version = Annotated[str | None, typer.Option(help="Series (10.11) or full versio
 
 
 def _describe_previous_data(value: list[dict[str, Any]] | None) -> str:
-    return "\n".join(f"{old['name']} ({format_size(old['bytes'])}, since {format_moment(old['since'])})" for old in value or [])
+    return "\n".join(f"{old['name']} ({format_size(old['bytes'])}, since {format_utc(old['since'])})" for old in value or [])
 
 
 def _describe_isolation(value: bool | None) -> str:

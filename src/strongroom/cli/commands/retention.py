@@ -13,7 +13,7 @@ from strongroom.cli.filters import Limit
 from strongroom.cli.output.columns import Column, Id, When
 from strongroom.cli.output.remarks import note, warn
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import format_moment, format_size
+from strongroom.cli.output.values import format_count, format_moment, format_size, format_utc
 from strongroom.cli.session import AllProjects, Session, Yes, command, confirm
 
 app = typer.Typer(no_args_is_help=True, help="Retention: which backups are kept, and why; what was removed.")
@@ -99,12 +99,14 @@ def _summarize(found: Mapping[str, Any]) -> list[str]:
         return ["No policy applies: all backups are kept."]
     would = "would be " if found["simulated"] else ""
     gone = f"expired at {format_moment(found['at'])} UTC" if found["simulated"] else "deleted or expired"
+    verb = would or ("is " if found["kept"] == 1 else "are ")
+    kept = f"{format_count(found['kept'], 'backup')} {verb}kept"
     lines = [
         f"Policy {found['policy']}: {found['rules']}.",
-        f"{found['kept']} backups {would or 'are '}kept, {found['expired']} ({format_size(found['expired_bytes'])}) {gone}.",
+        f"{kept}, {found['expired']} ({format_size(found['expired_bytes'])}) {gone}.",
     ]
     if found["lost"]:
-        lines.append(f"No longer restorable then: {', '.join(format_moment(point) for point in found['lost'])}.")
+        lines.append(f"No longer restorable then: {', '.join(format_utc(point) for point in found['lost'])}.")
     return lines
 
 

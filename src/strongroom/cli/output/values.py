@@ -54,13 +54,23 @@ def format_moment(value: str | None) -> str:
     return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M:%S") if value else ""
 
 
+def format_utc(value: str | None) -> str:
+    """A time of the API with its zone, for places without a heading that names it."""
+    return f"{format_moment(value)} UTC" if value else ""
+
+
+def format_count(count: int, noun: str) -> str:
+    """A number of things whose plural ends in s: ``1 backup``, ``2 backups``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def format_age(value: str | None, now: datetime) -> str:
-    """How long ago a time of the API was: ``40 s ago``, ``12 min ago``, ``3 h ago``, ``5 days ago``."""
+    """How long ago a time of the API was: ``40 s ago``, ``12 min ago``, ``3 h ago``, ``5 days ago``; a future time in UTC."""
     if not value:
         return ""
     seconds = (now - parse_moment(value)).total_seconds()
     if seconds < 0:
-        return format_moment(value)
+        return format_utc(value)
     for limit, unit, word in ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             return f"{int(seconds // unit)} {word} ago"

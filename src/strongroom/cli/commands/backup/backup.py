@@ -16,7 +16,7 @@ from strongroom.cli.filters import Filters, Limit, Since, Sort, Until, require_k
 from strongroom.cli.names import AllowSameName, require_free_name
 from strongroom.cli.output.columns import Column, When
 from strongroom.cli.output.remarks import note
-from strongroom.cli.output.values import format_duration, format_moment, format_size
+from strongroom.cli.output.values import format_count, format_duration, format_size, format_utc
 from strongroom.cli.session import AllProjects, Session, Wait, command
 from strongroom.errors import InvalidRequest
 
@@ -80,7 +80,7 @@ def _format_verified(value: dict[str, Any] | None) -> str:
         how += f", {format_size(value['stored_size'])}"
     outcome = f"good, {how}" if value["ok"] else f"BAD: {value['message']}"
     said = f"; {value['message']}" if value["ok"] and value["message"] else ""
-    return f"{outcome} at {format_moment(value['at'])}{said}"
+    return f"{outcome} at {format_utc(value['at'])}{said}"
 
 
 def _format_pages(value: dict[str, Any] | None) -> str:
@@ -94,7 +94,7 @@ def _format_hold(value: dict[str, Any] | None) -> str:
     if not value:
         return ""
     who = f" by {value['held_by']}" if value["held_by"] else ""
-    until = f" until {format_moment(value['until'])}" if value["until"] else ""
+    until = f" until {format_utc(value['until'])}" if value["until"] else ""
     return f"{value['reason']} ({who.strip() or 'held'}{until})"
 
 
@@ -129,7 +129,7 @@ SHOW = [
     Column("Not restorable because", "unrestorable_reason"),
     Column("Protected", "protected"),
     Column("Held", "hold", _format_hold),
-    Column("Removed after", "sweep_at", format_moment),
+    Column("Removed after", "sweep_at", format_utc),
     Column("Removed because", "expired_because"),
     Column("Verified", "verified", _format_verified),
     When("Created", "created"),
@@ -327,12 +327,10 @@ def verify(
 
 
 def _describe_coverage(output: Mapping[str, Any]) -> str:
-    count = output.get("links") or 1
-    what = "1 backup" if count == 1 else f"{count} backups"
+    what = format_count(output.get("links") or 1, "backup")
+    segments = format_count(output.get("segments", 0), "segment")
     how = HOW[output.get("level") or "content"].format(tables=(output.get("prepared") or {}).get("tables"))
-    return (
-        f"Verified {what} of the chain, {output.get('segments', 0)} segments, {format_size(output.get('stored_size', 0))}: {how}."
-    )
+    return f"Verified {what} of the chain, {segments}, {format_size(output.get('stored_size', 0))}: {how}."
 
 
 @command(app, "rename", example="strongroom backup rename monday before-upgrade")

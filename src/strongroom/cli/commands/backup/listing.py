@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from strongroom.cli.filters import Filters
-from strongroom.cli.output.columns import Column, Id, Look, When
+from strongroom.cli.output.columns import Column, Exact, Id, Look, When
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import escape, format_duration, format_moment, format_ratio, format_size
+from strongroom.cli.output.values import escape, format_count, format_duration, format_ratio, format_size
 from strongroom.cli.session import Session
 from strongroom.errors import Conflict, NotFound
 
@@ -57,13 +57,13 @@ class Status(Column):
         return super().text(item, look)
 
 
-class Expires(Column):
+class Expires(Exact):
     """When a backup that was deleted, or that no rule keeps, is removed from the store."""
 
-    def text(self, item: Mapping[str, Any], _look: Look) -> str:
+    def text(self, item: Mapping[str, Any], look: Look) -> str:
         if not item.get("sweep_at"):
             return ""
-        return f"{'deleted, ' if item.get('trashed') else ''}{format_moment(item['sweep_at'])}"
+        return f"{'deleted, ' if item.get('trashed') else ''}{super().text(item, look)}"
 
 
 LIST = [
@@ -149,4 +149,5 @@ def _format_total(backups: Sequence[Backup]) -> str:
     harm = f", {damaged} of a damaged database" if damaged else ""
     marked = sum(1 for backup in backups if backup.get("sweep_at"))
     going = f", {marked} deleted or expired" if marked else ""
-    return f"{len(backups)} backups ({format_size(stored)} in the store), {good} restorable, {verified} verified{harm}{going}."
+    count = format_count(len(backups), "backup")
+    return f"{count} ({format_size(stored)} in the store), {good} restorable, {verified} verified{harm}{going}."

@@ -9,7 +9,7 @@ from typing import Any
 from strongroom.cli.output.columns import Column
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import format_moment, format_size, parse_moment
+from strongroom.cli.output.values import format_count, format_moment, format_size, format_utc, parse_moment
 from strongroom.cli.session import Session
 from strongroom.errors import InvalidRequest
 
@@ -61,13 +61,18 @@ def _format_chain(links: list[dict[str, Any]]) -> str:
 
 def _format_log(plan: Mapping[str, Any]) -> str:
     sizes = f"{format_size(plan['log_raw_size'])}, fetches {format_size(plan['log_stored_size'])}"
-    return f"{plan['segments']} segments ({sizes})" if plan["segments"] else "none: the backup ends exactly at the target"
+    return (
+        f"{format_count(plan['segments'], 'segment')} ({sizes})"
+        if plan["segments"]
+        else "none: the backup ends exactly at the target"
+    )
 
 
 def _format_loss(plan: Mapping[str, Any]) -> str:
     if plan["lost_until"] is None:
         return "nothing that is archived"
-    return f"everything after it: about {plan['lost_transactions']} transactions until {format_moment(plan['lost_until'])} UTC"
+    count = format_count(plan["lost_transactions"], "transaction")
+    return f"everything after it: about {count} until {format_utc(plan['lost_until'])}"
 
 
 _FIELDS: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [

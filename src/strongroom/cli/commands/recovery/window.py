@@ -11,7 +11,7 @@ from strongroom.cli.commands.instance import Name
 from strongroom.cli.output.columns import Column, Exact
 from strongroom.cli.output.remarks import note
 from strongroom.cli.output.tables import Format
-from strongroom.cli.output.values import format_moment, format_size
+from strongroom.cli.output.values import format_count, format_moment, format_size
 from strongroom.cli.session import Session, command
 
 app = typer.Typer()
@@ -62,7 +62,7 @@ def window(session: Session, instance: Name) -> None:
 def _summarize(found: Mapping[str, Any]) -> Sequence[str]:
     name = found["instance_name"]
     size = f"{format_size(found['raw_size'])}, {format_size(found['stored_size'])} in the store"
-    lines = [f"Log of {name}: {found['segments']} segments ({size})."]
+    lines = [f"Log of {name}: {format_count(found['segments'], 'segment')} ({size})."]
     if found["covered_until"]:
         lines.append(f"Covered until {format_moment(found['covered_until'])} UTC.")
     if not found["intervals"]:
