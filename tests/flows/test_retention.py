@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from strongroom.archive import load_trimmed
+from strongroom.archive import list_series, load_head, load_trimmed
+from strongroom.artifact import Location
 from strongroom.catalog import (
     Attachment,
     Backup,
@@ -51,6 +52,7 @@ from strongroom.protection.policy import PolicySpec
 from strongroom.settings import load
 from strongroom.storage import open_store
 from support.archives import append, begin
+from support.artifacts import write_artifact
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TODAY = datetime.now(UTC).replace(microsecond=0)
@@ -749,7 +751,7 @@ def test_marks_stay_while_an_incident_is_open(chains: World) -> None:
 
 
 @pytest.fixture
-def logged(world: World) -> World:
+def logged(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A log of 40 days in three series; the policy was set long ago, and needs the log of seven days and what is before them."""
     for days in (30, 20, 10, 1):
         world.add(f"full{days}", days)
@@ -769,7 +771,9 @@ def logged(world: World) -> World:
     for number, days in enumerate((40, 25, 5)):
         started = int((TODAY - days * DAY).timestamp() * 1_000_000)
         head = begin(store, end, seam=(number - 1, end) if number else None, started=started, log=where)
-        end = int(append(store, head, [b"x"]).position)
+        with monkeypatch.context() as then:
+            then.setattr("strongroom.archive.writer.time.time_ns", lambda written=started: written * 1000)
+            end = int(append(store, head, [b"x"]).position)
     return world
 
 
@@ -784,6 +788,30 @@ def find_beginning(world: World) -> int:
 def test_log_that_no_backup_needs_is_removed(logged: World) -> None:
     sweep_logs(logged.site)
     assert find_beginning(logged) == 1, "the window needs the backup of 10 days ago, and the log since then"
+
+
+def test_log_is_not_removed_by_a_series_with_a_wrong_time(logged: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose clock is months behind for a moment begins another series, after log of yesterday."""
+    with logged.site.catalog.read() as session:
+        store, where = open_log(logged.site, session.get_one(Instance, "orders"))
+    head = load_head(store, list_series(store, where)[-1])
+    with monkeypatch.context() as then:
+        then.setattr("strongroom.archive.writer.time.time_ns", lambda: int((TODAY - DAY).timestamp() * 1e9))
+        end = int(append(store, head, [b"y"]).position)
+    begin(store, end, started=int((TODAY - 100 * DAY).timestamp() * 1_000_000), log=where)
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 1
+
+
+def test_log_stays_while_the_store_has_backups_that_the_catalog_does_not_know(logged: World) -> None:
+    store = logged.site.stores.default
+    write_artifact(store, Location(container="c", id="of-another"), b"x")
+    write_artifact(store, Location(container="c", id="forgotten"), b"x", instance_id="orders")
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 0
+    store.delete([stat.key for stat in store.list("c/forgotten")])
+    sweep_logs(logged.site)
+    assert find_beginning(logged) == 1
 
 
 def test_the_log_of_a_deleted_instance_goes_with_its_last_backup(logged: World) -> None:

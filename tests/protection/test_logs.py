@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
@@ -82,3 +83,25 @@ def test_the_last_segment_always_stays() -> None:
     assert count_removable(10, times.__getitem__, START + timedelta(days=4)) == 4
     assert count_removable(10, times.__getitem__, START - MARGIN) == 0
     assert count_removable(0, times.__getitem__, START) == 0
+
+
+def test_a_backup_that_is_missing_or_damaged_now_keeps_its_log() -> None:
+    """Its manifest may come back, and another verification may find it good."""
+    days = [START + timedelta(days=number) for number in (0, 7, 14)]
+    wanted, everything = Rules(within=timedelta(days=7)), {"a", "b", "c"}
+    for change in ({"state": State.MISSING}, {"damaged": True}):
+        whole = [KnownBackup(name, time, time + timedelta(hours=1)) for name, time in zip("abc", days, strict=True)]
+        history = History([whole[0], replace(whole[1], **change), whole[2]])  # type: ignore[arg-type]
+        assert find_log_start(history, everything, wanted, days[2]) == days[0] - MARGIN
+        later = [KnownBackup("d", days[2] + timedelta(days=7), days[2] + timedelta(days=7, hours=1))]
+        history = History([replace(whole[0], **change), whole[1], whole[2], *later])  # type: ignore[arg-type]
+        assert find_log_start(history, everything | {"d"}, wanted, later[0].point) == days[2] - MARGIN, (
+            "the window has left it behind"
+        )
+
+
+def test_segments_between_others_with_a_wrong_time_do_not_let_those_before_them_go() -> None:
+    times = [START + timedelta(days=number) for number in range(40)]
+    for place in range(18, 22):
+        times[place] = START - timedelta(days=400)
+    assert count_removable(40, times.__getitem__, START + timedelta(days=5)) == 5

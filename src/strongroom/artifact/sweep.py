@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -84,11 +84,14 @@ def _in_batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[at : at + _BATCH]
 
 
-def list_artifacts(store: Store, container: str | None = None) -> Iterator[Manifest | Problem]:
-    """Every artifact of the store or of one container, to build a catalog from: its manifest, or what is wrong with it."""
+def list_artifacts(store: Store, container: str | None = None, without: Collection[str] = ()) -> Iterator[Manifest | Problem]:
+    """Every artifact of the store or of one container, to build a catalog from: its manifest, or what is wrong with it.
+
+    ``without``: ids that are left out.
+    """
     for folder in [container] if container else _containers(store):
         for name in list(store.folders(folder)):
-            if name == LOGS:
+            if name == LOGS or name in without:
                 continue
             try:
                 yield load_manifest(store, _location(folder, name))

@@ -7,10 +7,10 @@ front of it, and every kept backup in the window can be brought to the end of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
-from strongroom.protection.backups import History, KnownBackup
+from strongroom.protection.backups import History, KnownBackup, State
 from strongroom.protection.policy import PolicySpec
 from strongroom.protection.retention import FUTURE, Rules
 
@@ -34,21 +34,44 @@ def find_log_start(history: History, kept: Collection[str], rules: Rules, now: d
     good = sorted((b for b in _list_good(history, now) if b.id in kept), key=lambda backup: (backup.point, backup.id))
     if not good:
         return None
-    base, start = good[0], find_window_start(history, rules, now)
+    start = find_window_start(history, rules, now)
+    starts = [_find_first(good, start)]
+    if start is not None:  # what is damaged or missing may be good again, and needs its log; the window leaves it behind in time
+        stored = (State.STORED, State.MISSING)
+        present = [b for b in history.backups if b.id in kept and b.state in stored and b.point <= now + FUTURE]
+        starts.append(_find_first(sorted(present, key=lambda backup: (backup.point, backup.id)), start))
+    return min(starts) - MARGIN
+
+
+def _find_first(backups: Sequence[KnownBackup], start: datetime | None) -> datetime:
+    """When the first backup began that is needed to restore every moment from ``start`` on. ``backups``: by their points."""
+    base = backups[0]
     if start is not None:
-        base = next((backup for backup in reversed(good) if backup.point <= start), base)
-    needed = [backup for backup in good if backup.point >= base.point]
-    return min(backup.started for backup in needed) - MARGIN
+        base = next((backup for backup in reversed(backups) if backup.point <= start), base)
+    return min(backup.started for backup in backups if backup.point >= base.point)
 
 
 def count_removable(count: int, read_time: Callable[[int], datetime], start: datetime) -> int:
     """How many of ``count`` segments may go, from the first on: those written before ``start``.
 
     The last one always stays: the archive continues there. ``read_time`` returns when a segment was written; few are asked for.
-    These times may go back where a clock was corrected. The last segment that goes was written before ``start``, and all before
-    it are older, unless a clock was wrong by more than the margin.
+    These times may go back where a clock was corrected: segments before the last one that goes are looked at again, in growing
+    steps.
     """
-    low, high = 0, max(count - 1, 0)
+    low = _search(max(count - 1, 0), read_time, start)
+    back = 1
+    while back < low:
+        place = low - 1 - back
+        if read_time(place) >= start:  # times went back: what seems old is not
+            low, back = _search(place, read_time, start), 1
+        else:
+            back *= 2
+    return low
+
+
+def _search(high: int, read_time: Callable[[int], datetime], start: datetime) -> int:
+    """The first of ``high`` segments that was not written before ``start``, if their times are in order."""
+    low = 0
     while low < high:
         middle = (low + high) // 2
         if read_time(middle) < start:

@@ -34,7 +34,7 @@ from strongroom.datastores import (
     keep_modes,
     write_restored_profile,
 )
-from strongroom.datastores.protocol.logs import Replay
+from strongroom.datastores.protocol.logs import OUTDATED, Replay
 from strongroom.errors import ConfigurationError, NotFound, TooLarge, VersionMismatch
 from strongroom.storage import Store, open_store
 from strongroom.worker._backup import damage
@@ -111,10 +111,10 @@ def restore(spec: WorkerSpec, job: RestoreJob, events: EventLog) -> dict[str, An
         )
     target = RestoreTarget(spec.server.version, spec.server, job.in_place, [*job.tablespaces])
     profile = profile_of(newest)
-    notices = require_fit(profile, target, newest)
+    follows = job.replay is not None
+    notices = require_fit(profile, target, newest, log_follows=follows)
     placement = get(spec.server.datastore).placement
     places = placement.prepare(spec.server, spec.places, spec.target_dir, spec.staging, profile)
-    follows = job.replay is not None
     output = restore_chain(spec, readers, spec.server.version, spec.target_dir, events, spec.server, log_follows=follows)
     settings = output.pop("settings")
     profile = profile or Profile(settings=settings)
@@ -157,11 +157,15 @@ def apply_log(
     }
 
 
-def require_fit(profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup) -> list[str]:
+def require_fit(
+    profile: Profile | None, target: RestoreTarget, backup: Manifest | ForeignBackup, *, log_follows: bool = False
+) -> list[str]:
     """Warnings for the user. Raises ConfigurationError if the backup cannot be restored to the target."""
     if profile is None:
         return []
     notices: list[Notice] = [*profile.notices, *get(backup.datastore).profiles.compare(profile, target)]
+    if log_follows:
+        notices = [notice for notice in notices if notice.item not in OUTDATED or notice.effect != "warn"]
     stopping = [n for n in notices if n.effect in ("refuse", "refuse_in_place" if target.in_place else "refuse_new")]
     if stopping:
         raise ConfigurationError(

@@ -237,6 +237,8 @@ class Jobs:
             return
         directory.read_events()
         result = directory.result()
+        if result is not None and result.status == "cancelled" and record.kill_at is None:
+            result = None  # nobody cancelled it: the host shuts down, or somebody sent the signal
         if result is not None:
             self._end(job, result.status)
         else:

@@ -13,6 +13,7 @@ from strongroom.datastores.postgresql.replay.pieces import find_start
 from strongroom.datastores.postgresql.server.connection import connect, query
 from strongroom.datastores.protocol.logs import LogRequest
 from strongroom.datastores.protocol.servers import Server
+from strongroom.datastores.toolkit.lineage import ensure_lineage
 from strongroom.errors import InvalidRequest, Unsupported
 
 __all__ = ["SLOT", "create_point", "find_cut", "find_start", "open_archiver", "precedes", "release", "replay"]
@@ -29,6 +30,13 @@ def open_archiver(server: Server, request: LogRequest) -> WalReceiver:
         raise Unsupported(
             f"the log of PostgreSQL {server.version.series} cannot be archived", remedy=f"Upgrade to {_OLDEST} or later."
         )
+
+    def find_lineage() -> str:
+        try:
+            return ensure_lineage(server.data_dir)
+        except OSError:  # the data directory is on another host
+            return request.lineage
+
     target = Target(
         connect=lambda: connect_replication(server),
         slot=SLOT,
@@ -37,7 +45,7 @@ def open_archiver(server: Server, request: LogRequest) -> WalReceiver:
         settings=request.settings,
         recipients=request.recipients,
         server_version=server.version.number,
-        lineage=request.lineage,
+        find_lineage=find_lineage,
         max_age=request.max_age,
     )
     return WalReceiver(target)

@@ -29,6 +29,10 @@ class LogRequest:
     """Seconds that the log waits before it is stored."""
 
 
+OUTDATED = frozenset({"GTID state"})
+"""Items of notices about a backup that no longer hold after a log was applied to it."""
+
+
 class Archiver(Protocol):
     """Reads the log of one server. ``run`` and ``close`` are called from one thread, everything else from any."""
 

@@ -18,14 +18,16 @@ from strongroom.archive import (
     delete_log,
     list_records,
     list_series,
+    load_head,
     load_segment,
     load_series,
     load_trimmed,
     remove_trimmed,
     trim_log,
 )
+from strongroom.artifact import Manifest, list_artifacts
 from strongroom.catalog import Backup, Instance, LogArchive, Removal, now
-from strongroom.errors import ArtifactError, StrongroomError
+from strongroom.errors import ArtifactError, StorageError, StrongroomError
 from strongroom.flows.recovery.location import open_log
 from strongroom.flows.retention.brakes import find_brake
 from strongroom.flows.retention.clocks import find_jump, load_readings, read_clocks
@@ -66,6 +68,7 @@ def _sweep(site: Site, instance: Instance) -> None:
         return
     store, where = open_log(site, instance)
     if instance.deleted is not None and row.released and not holdings.backups:
+        _require_known_backups(site, store, instance)
         removed = delete_log(store, where)
         with site.catalog.write() as session:
             session.execute(delete(LogArchive).where(LogArchive.instance_id == instance.id))
@@ -73,17 +76,32 @@ def _sweep(site: Site, instance: Instance) -> None:
         return
     start = _find_start(site, holdings)
     if start is not None and (beginning := find_new_beginning(store, where, start)) is not None:
+        _require_known_backups(site, store, instance)
         trim_log(store, where, *beginning, at=int(now().timestamp() * 1_000_000))
     removed = remove_trimmed(store, where)  # also what an interrupted sweep has left
     reason = "no backup that the policy keeps for the recovery window needs it"
     _record(site, instance, holdings, removed, f"{reason}: written before {start:%Y-%m-%d %H:%M} UTC" if start else reason)
 
 
+def _require_known_backups(site: Site, store: Store, instance: Instance) -> None:
+    """Raise StorageError if the store has backups of the instance that the catalog does not know: they may need the log."""
+    if next(iter(store.folders()), None) is None:
+        raise StorageError("the store shows nothing", remedy="See that it is mounted, and that it is the right one.")
+    with site.catalog.read() as session:
+        known = set(session.scalars(select(Backup.id)))
+    for found in list_artifacts(store, without=known):
+        if isinstance(found, Manifest) and found.instance_id == instance.id:
+            raise StorageError(
+                f"the store has backup {found.id} of {instance.name}, which the catalog does not know",
+                remedy="Run `strongroom catalog rebuild`.",
+            )
+
+
 def _find_start(site: Site, holdings: Holdings) -> datetime | None:
     """Log before this moment may be removed; None: all log is kept. Raises StorageError if the store cannot be read completely.
 
     The same brakes apply as to backups: without a policy, within a day after a change of the policy, and while a brake stops
-    retention of the database, or a job reads one of its backups, all log is kept. Backups whose manifest is missing do not count.
+    retention of the database, or a job reads one of its backups, all log is kept.
     """
     at = now()
     if holdings.policy is None or holdings.policy_since > at - CHANGED_POLICY_WAITS:
@@ -98,8 +116,7 @@ def _find_start(site: Site, holdings: Holdings) -> datetime | None:
     if brake is not None:
         log.info("old log is kept", database=holdings.database and holdings.database.name, reason=brake.message)
         return None
-    kept = {key for key, decision in holdings.decide(history, at, spec).items() if decision.is_kept}
-    kept |= set(holdings.marks)  # these can be restored until they are removed; deleted ones can be undeleted
+    kept = {backup.id for backup in holdings.backups}  # also those that will go: they can be restored until they are removed
     starts = [find_log_start(each, kept, spec.rules, at) for each in (history, holdings.to_history(present, with_deleted=True))]
     return min((start for start in starts if start is not None), default=None) if None not in starts else None
 
@@ -131,6 +148,9 @@ def _find_series(store: Store, series: Sequence[SeriesLocation], start: datetime
     for location, following in pairwise(series):
         try:
             if _read_time(load_series(store, following).record.started) >= start:
+                return location
+            last = load_head(store, location).segment
+            if last is not None and _read_time(last.written) >= start:  # the clock was wrong when the following one began
                 return location
         except ArtifactError:  # nobody knows when it began
             return location

@@ -184,6 +184,8 @@ def _find_source(session: Session, project: str, ref: str) -> Instance:
     return row
 
 
+_CLOCKS = 600 * SECOND
+"""Microseconds by which the clocks of a host and of the service may differ."""
 _COLUMNS = tuple(getattr(Backup, column.name) for column in fields(Link))
 
 
@@ -201,7 +203,12 @@ def _list_good(session: Session, instance: Instance) -> list[Link]:
 def _find_base(logs: Logs, backup: Link, log: Sequence[Contents]) -> Base | None:
     """Where the log continues the backup. Only in series of the same data: positions may occur again after a restore."""
     same = [each for each in log if not each.series.record.lineage or each.series.record.lineage == backup.lineage]
-    start = logs.find_start(Positions.model_validate(backup.positions or {}), same)
+    positions = Positions.model_validate(backup.positions or {})
+    complete = round((backup.finished or backup.created).timestamp() * SECOND) + _CLOCKS
+    before = [each for each in same if each.series.record.started <= complete]
+    # what began because the data is another one does not continue a backup that was complete before, as after a snapshot's return
+    later = [each for each in same if each not in before and each.series.record.began not in ("restore", "identity")]
+    start = logs.find_start(positions, before) or logs.find_start(positions, later)
     return Base(backup, start) if start is not None else None
 
 

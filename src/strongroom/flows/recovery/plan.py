@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.archive import Target
-from strongroom.datastores.protocol.logs import Transaction
+from strongroom.datastores.protocol.logs import OUTDATED, Transaction
 from strongroom.flows.plans.restore import PlannedEffect, RestorePlan, plan_restore
 from strongroom.flows.recovery.choice import Choice, choose, decide
 from strongroom.flows.recovery.decision import Recovery
@@ -98,7 +98,8 @@ async def plan_recovery(
         size=size,
         tablespaces=tablespaces,
     )
-    restore = restore.model_copy(update={"effects": [*restore.effects, *found.effects]})
+    effects = [effect for effect in restore.effects if effect.item not in OUTDATED or effect.effect == "refused"]
+    restore = restore.model_copy(update={"effects": [*effects, *found.effects]})
     return RecoveryPlan.model_validate({**dict(found.outline), "restore": restore})
 
 

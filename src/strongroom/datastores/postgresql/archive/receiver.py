@@ -44,7 +44,8 @@ class Target:
     settings: Artifact
     recipients: Sequence[str] = ()
     server_version: str = ""
-    lineage: str = ""
+    find_lineage: Callable[[], str] = str
+    """The id of the data directory: a restore in place replaces it while the receiver runs."""
     limit: int = LIMIT
     max_age: float = MAX_AGE
 
@@ -179,7 +180,7 @@ class WalReceiver:
             datastore="postgresql",
             server_version=self._target.server_version,
             identity=f"{system}/{timeline}",
-            lineage=self._target.lineage,
+            lineage=self._target.find_lineage(),
             began=began,
             reason=reason[:1000],
             begin=format_lsn(start),
