@@ -179,13 +179,14 @@ class LogStream:
     def _find_time(self, group: Group) -> int:
         """When the archive saw it; if it was committed before the archive could read it, when the server says. Never back.
 
-        MariaDB says a second, in which the statement began or the commit: it is not earlier than its end in most cases.
+        MySQL always says when. MariaDB says a second, in which the statement began or the commit: in most cases, it is not earlier
+        than its end.
         """
         seen = self._clock()
         told = group.start.committed_us or group.end_time * _SECOND + _SECOND - 1
         is_old = self._live_after is not None and group.end.precedes(self._live_after)
-        if is_old or told < self._late_until:
-            seen = min(told, seen)
+        if is_old or told < self._late_until or group.start.committed_us is not None:
+            seen = min(told, seen)  # a reader that is slower than the server sees everything late
         self._time = max(self._time, seen)
         return self._time
 
