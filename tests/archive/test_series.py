@@ -30,6 +30,7 @@ from strongroom.archive import (
     load_covered,
     load_head,
     load_segment,
+    trim_log,
 )
 from strongroom.archive.records import MAX_RAW, MAX_RECORD, Activity
 from strongroom.artifact import list_artifacts, new_identity
@@ -308,3 +309,13 @@ def test_a_writer_that_got_nothing_has_no_thread(store: Store) -> None:
     writer = SegmentWriter(store, begin(store), Artifact())
     assert threading.active_count() == before
     writer.close()
+
+
+def test_a_series_is_never_numbered_before_the_beginning_that_retention_left(store: Store) -> None:
+    """Its folders may be gone, as after a removal that was interrupted."""
+    for at in (0, 1):
+        begin(store, at)
+    trim_log(store, LOG, 1, 0, at=0)
+    for number in (0, 1):
+        delete_series(store, LOG.series(number))
+    assert begin(store, 2).series.location.number == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from strongroom.archive.load import Head, list_series
+from strongroom.archive.load import Head, list_series, load_trimmed
 from strongroom.archive.location import LogLocation
 from strongroom.archive.put import create
 from strongroom.archive.records import Seam, Series, Time
@@ -28,8 +28,9 @@ def begin_series(
     details: str = "",
 ) -> Head:
     """Create the series after the last one. Raises LogTaken if another writer created one at the same time, StorageError."""
-    known = list_series(store, log)
-    location = log.series(known[-1].number + 1 if known else 0)
+    known, trimmed = list_series(store, log), load_trimmed(store, log)
+    after = max(known[-1].number if known else -1, trimmed.series if trimmed is not None else -1)
+    location = log.series(after + 1)
     series = Series(
         location=location,
         datastore=datastore,

@@ -13,7 +13,7 @@ from strongroom.datastores.protocol.logs import Archiver, LogRequest
 from strongroom.datastores.protocol.servers import Server
 from strongroom.errors import InvalidRequest, StorageError, StrongroomError
 from strongroom.storage import Store, open_store
-from strongroom.system.files import write_file
+from strongroom.system.files import read_text, write_file
 from strongroom.system.imports import hide_packages
 from strongroom.worker.duty import Duty
 from strongroom.worker.spec import ArchivedSeries, Failure, LogArchiveFacts, LogArchiveOptions
@@ -52,7 +52,7 @@ def run(duty: Duty) -> None:
         while not duty.stopped.wait(_PACE):
             with suppress(StrongroomError):  # the disk may be full: all the more reason to continue
                 _report(duty, archiver)
-                _note_known(duty, archiver)
+                _note_known(duty, archiver, store.url(options.log.prefix))
             if not duty.spec.directory.exists():
                 break
     finally:
@@ -75,17 +75,18 @@ def release(server: Server) -> None:
 
 def _require_known(duty: Duty, store: Store, log: LogLocation) -> None:
     """Raise StorageError if the store shows nothing of an archive that exists: its file system is not mounted."""
-    if (duty.spec.directory / _KNOWN).exists() and not list_series(store, log):
+    where = store.url(log.prefix)
+    if read_text(duty.spec.directory / _KNOWN) in (where, "") and not list_series(store, log):  # empty: of an older version
         raise StorageError(
-            f"the store does not show the log archive {store.url(log.prefix)}, which exists",
+            f"the store does not show the log archive {where}, which exists",
             remedy="See that the store is mounted, and that it is the one that the archive was written to.",
         )
 
 
-def _note_known(duty: Duty, archiver: Archiver) -> None:
+def _note_known(duty: Duty, archiver: Archiver, where: str) -> None:
     path = duty.spec.directory / _KNOWN
-    if archiver.durable is not None and not path.exists():
-        write_file(path, "")
+    if archiver.durable is not None and read_text(path) != where:
+        write_file(path, where)
 
 
 def _report(duty: Duty, archiver: Archiver) -> None:

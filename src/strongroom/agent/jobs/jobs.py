@@ -238,7 +238,7 @@ class Jobs:
         directory.read_events()
         result = directory.result()
         if result is not None and result.status == "cancelled" and record.kill_at is None:
-            result = None  # nobody cancelled it: the host shuts down, or somebody sent the signal
+            result = None  # nobody cancelled it: the host shuts down, or another process sent the signal
         if result is not None:
             self._end(job, result.status)
         else:

@@ -70,20 +70,22 @@ class FinishedJobs:
         ).where(Job.finished.is_not(None))
         if self._until is not None:
             query = query.where(Job.finished >= self._until - _SLACK)
+        until = self._until
         for id, kind, status, fault, instance, cluster, started, finished in session.execute(
             query.execution_options(yield_per=_BATCH)
         ):
             if id in self._recent:
                 continue
             self._recent[id] = finished
-            self._until = max(self._until or finished, finished)
+            until = max(until or finished, finished)
             self.counts[JobKey(kind, status, fault or "")] += 1
             if status == "succeeded" and started is not None:
                 datastore = self._find_datastore(session, instance or cluster)
                 key = (kind, datastore)
                 self.durations.setdefault(key, Histogram()).add(max(0.0, (finished - started).total_seconds()))
-        if self._until is not None:
-            limit = self._until - _SLACK
+        self._until = until  # at the end: the rows are in no order, and a read may fail
+        if until is not None:
+            limit = until - _SLACK
             self._recent = {id: finished for id, finished in self._recent.items() if finished >= limit}
 
     def _find_datastore(self, session: Session, database_id: str | None) -> str:

@@ -179,8 +179,8 @@ class LogStream:
     def _find_time(self, group: Group) -> int:
         """When the archive saw it; if it was committed before the archive could read it, when the server says. Never back.
 
-        MySQL always says when. MariaDB says a second, in which the statement began or the commit: in most cases, it is not earlier
-        than its end.
+        MySQL always says when. MariaDB says a second, in which the statement began or the commit: mostly not earlier than its
+        end.
         """
         seen = self._clock()
         told = group.start.committed_us or group.end_time * _SECOND + _SECOND - 1
