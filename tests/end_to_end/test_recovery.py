@@ -100,5 +100,7 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     database.execute(service, "orders", "UPDATE customers SET note = 'after the restore'")
     again = database.sums(service, "orders")
     wait_until_covered(service, pause())
-    service.cli("restore", "--instance", "orders", "--to", "latest", "--name", "newest")
+    latest = ("restore", "--instance", "orders", "--to", "latest", "--name", "newest")
+    assert service.cli_json(*latest, "--plan")["restore"]["backup"]["name"] == "again"  # a base of the new series
+    service.cli(*latest)
     assert database.sums(service, "newest") == again

@@ -46,7 +46,7 @@ class Recovery(_Part):
     log: LogLocation
     cut: Cut
     bases: tuple[RecoveryBase, ...] = Field(min_length=1)
-    lost: tuple[str, ...] = Field((), description="Bases that proved to be damaged, with the errors.")
+    warnings: tuple[str, ...] = Field((), description="For the result: newer log that is left out, bases that proved damaged.")
 
 
 def recovery_of(job: Job) -> Recovery | None:
@@ -86,7 +86,7 @@ def take_older_base(session: Session, job: Job, error: StrongroomError) -> bool:
         return False
     bad, following = recovery.bases[number : number + 2]
     message = f"backup {bad.name} ({bad.backup}) cannot be used, so {following.name} is restored with more log: {error.message}"
-    job.params = {**job.params, PARAMETER: dump_recovery(recovery.model_copy(update={"lost": (*recovery.lost, message)}))}
+    job.params = {**job.params, PARAMETER: dump_recovery(recovery.model_copy(update={"warnings": (*recovery.warnings, message)}))}
     job.backup_id, job.message = following.backup, message
     job.attempts += 1
     job.events += 1
@@ -99,7 +99,7 @@ def record_recovery(_session: Session, job: Job, failure: dict[str, str] | None)
     if recovery is None or failure is not None:
         return
     cut = recovery.model_dump(mode="json", include={"cut"}, exclude_none=True)["cut"]
-    warnings = [*job.output.get("warnings", []), *recovery.lost]
+    warnings = [*job.output.get("warnings", []), *recovery.warnings]
     job.output = {**job.output, "target": recovery.target, "base": job.backup_id, "cut": cut, "warnings": warnings}
 
 

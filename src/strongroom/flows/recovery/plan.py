@@ -71,7 +71,8 @@ def decide_recovery(site: Site, project: str, instance: str, target: str) -> Rec
     Raises NotFound, InvalidRequest, Conflict (unreachable, or no log archive), Unsupported, StorageError, ArtifactError.
     """
     past, choice = _choose(site, project, instance, target)
-    return decide(past, choice)
+    warnings = tuple(f"{effect.message}. {effect.remedy}" for effect in _warn_newer(past, choice))
+    return decide(past, choice).model_copy(update={"warnings": warnings})
 
 
 async def plan_recovery(
