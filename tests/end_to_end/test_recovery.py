@@ -51,6 +51,8 @@ def test_a_dropped_table_is_back(serve: Callable[..., Service], database: Databa
     database.create(service, "orders", 300)
     service.cli("policy", "attach", "gold", "orders")
     wait_for(lambda: [b for b in service.get("/backups")["backups"] if b["status"] == "COMPLETED"])
+    wait_until_covered(service, datetime.now(UTC))  # a backup that ended before the archive began is followed by another one
+    wait_for(lambda: all(job["finished"] for job in service.get("/jobs")["jobs"]))
     second = service.backup("orders", "second")
     database.execute(service, "orders", "UPDATE customers SET note = 'after the backup' WHERE id % 3 = 0")
     before, moment = database.sums(service, "orders"), pause()
