@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.catalog import open_catalog
+from strongroom.settings import load
 from support import processes
 from support.service import Service
 
@@ -48,6 +50,14 @@ def place() -> Iterator[Path]:
     yield path
     processes.end(path)
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog with all its tables: migrating is what takes longest."""
+    place = tmp_path_factory.mktemp("catalog")
+    open_catalog(load(service={"data_dir": place})).close()
+    return place / "catalog.sqlite"
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import random
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from bisect import bisect_right
@@ -33,7 +31,7 @@ from strongroom.storage import Store
 from support.archives import LOG, open_directory
 from support.binlog_archives import Archived, Archiving, open_archiver
 from support.binlogs import closed
-from support.logs import Log, logged
+from support.logs import Log, logged_in_own_place
 from support.mariadb import backup
 
 LIMIT = 64 << 10
@@ -43,13 +41,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module", params=["mariadb", "mysql"])
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
-    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
-    place.chmod(0o711)
-    try:
-        with logged(request.param, place) as found:
-            yield found
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with logged_in_own_place(request.param) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from strongroom.datastores.mysql.binlog.gtids import GtidSet
 from strongroom.errors import ConfigurationError, LineageChanged, WalGone
 from support import mariadb
 from support.binlogs import join
-from support.logs import READER, Log, add, logged
+from support.logs import READER, Log, add, logged_in_own_place
 from support.own_mariadb import have_plugins, with_plugins
 
 TOOLS = f"{os.environ['PATH']}:{Path(__file__).parents[2] / '.tools/mariadb/bin'}"
@@ -41,13 +40,8 @@ LARGE = 17 << 20
 
 @pytest.fixture(scope="module", params=["mariadb", "mysql"])
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
-    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
-    place.chmod(0o711)
-    try:
-        with logged(request.param, place) as found:
-            yield found
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with logged_in_own_place(request.param) as found:
+        yield found
 
 
 def work(log: Log) -> None:

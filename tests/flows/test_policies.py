@@ -122,13 +122,6 @@ class World:
         return {row.condition: row.closed is None for row in self.all(Incident)}
 
 
-@pytest.fixture(scope="module")
-def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("catalog")
-    open_catalog(load(service={"data_dir": place})).close()
-    return place / "catalog.sqlite"
-
-
 def open_world(settings: Any, place: Path) -> World:
     catalog = open_catalog(settings)
     site = open_site(settings, catalog, open_store(settings.storage, place / "store"), {})

@@ -139,13 +139,6 @@ class World:
         return {row.condition: row.detail for row in self.read(Incident, closed=None)}
 
 
-@pytest.fixture(scope="module")
-def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("catalog")
-    open_catalog(load(service={"data_dir": place})).close()
-    return place / "catalog.sqlite"
-
-
 @pytest.fixture
 def world(place: Path, empty_catalog: Path) -> Iterator[World]:
     shutil.copy(empty_catalog, place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,3 +114,15 @@ def logged(kind: str, place: Path) -> Iterator[Log]:
         running.sql("CREATE DATABASE d")
         running.sql("CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT, b LONGTEXT)")
         yield Log(running, kind)
+
+
+@contextmanager
+def logged_in_own_place(kind: str) -> Iterator[Log]:
+    """The same in a directory of its own, for a fixture that several tests share."""
+    place = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+    place.chmod(0o711)
+    try:
+        with logged(kind, place) as found:
+            yield found
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
