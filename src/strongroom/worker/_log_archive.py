@@ -79,7 +79,7 @@ def _require_known(duty: Duty, store: Store, log: LogLocation) -> None:
     if read_text(duty.spec.directory / _KNOWN) in (where, "") and not list_series(store, log):  # empty: of an older version
         raise StorageError(
             f"the store does not show the log archive {where}, which exists",
-            remedy="See that the store is mounted, and that it is the one that the archive was written to.",
+            remedy="Check that the store is mounted, and that it is the store of this archive.",
         )
 
 

@@ -86,7 +86,7 @@ def _sweep(site: Site, instance: Instance) -> None:
 def _require_known_backups(site: Site, store: Store, instance: Instance) -> None:
     """Raise StorageError if the store has backups of the instance that the catalog does not know: they may need the log."""
     if next(iter(store.folders()), None) is None:
-        raise StorageError("the store shows nothing", remedy="See that it is mounted, and that it is the right one.")
+        raise StorageError("the store shows nothing", remedy="Check that it is mounted, and that it is the right store.")
     with site.catalog.read() as session:
         known = set(session.scalars(select(Backup.id)))
     for found in list_artifacts(store, without=known):
@@ -116,7 +116,7 @@ def _find_start(site: Site, holdings: Holdings) -> datetime | None:
     if brake is not None:
         log.info("old log is kept", database=holdings.database and holdings.database.name, reason=brake.message)
         return None
-    kept = {backup.id for backup in holdings.backups}  # also those that will go: they can be restored until they are removed
+    kept = {backup.id for backup in holdings.backups}  # also expired ones: they can be restored until they are removed
     starts = [find_log_start(each, kept, spec.rules, at) for each in (history, holdings.to_history(present, with_deleted=True))]
     return min((start for start in starts if start is not None), default=None) if None not in starts else None
 

@@ -206,7 +206,7 @@ def _find_base(logs: Logs, backup: Link, log: Sequence[Contents]) -> Base | None
     positions = Positions.model_validate(backup.positions or {})
     complete = round((backup.finished or backup.created).timestamp() * SECOND) + _CLOCKS
     before = [each for each in same if each.series.record.started <= complete]
-    # what began because the data is another one does not continue a backup that was complete before, as after a snapshot's return
+    # a series that began because the data was replaced, as by an old snapshot, does not continue a backup from before
     later = [each for each in same if each not in before and each.series.record.began not in ("restore", "identity")]
     start = logs.find_start(positions, before) or logs.find_start(positions, later)
     return Base(backup, start) if start is not None else None
